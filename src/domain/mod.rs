@@ -1,0 +1,36 @@
+//! The world of complaints: values and pure functions.
+//!
+//! Given a complaint and an event, [`decide`] says what happens; everything
+//! else here is what it needs for that. Invariants: no I/O, no clock, no
+//! randomness, no knowledge of protobuf, SQL or the network; time goes in as
+//! [`Micros`].
+
+mod complaint;
+mod decide;
+mod decision;
+mod directory;
+mod event;
+mod handover;
+mod ids;
+mod parts;
+mod policy;
+mod status;
+
+pub use complaint::{Complaint, Participant, Role};
+pub use decide::{Context, Telling, Verdict, check_identity, decide, readable_parts};
+pub use decision::{
+    Decision, DecisionSet, DeliveryRecord, EventHeader, Outcome, Progress, Rejection,
+    RejectionReason, Unreadable,
+};
+pub use directory::{Category, Directory, Institution, Party, PartyMode, RoutingRule};
+pub use event::{
+    ArchiveReason, Attachment, Audience, Event, EventBody, ForeignReference, Handling, LocalStatus,
+};
+pub use handover::{ComplaintName, Handover, Item, NamedAttachment, NewComplaint, NewEvent};
+pub use ids::{
+    CategoryCode, ComplaintId, Digest, EventId, FieldError, IdempotencyKey, InstitutionCode,
+    Micros, PartyId, Reference, RegionCode, SystemName, TrackingId,
+};
+pub use parts::{Content, Part, PartKind, PartReference, PartState, Reporter};
+pub use policy::{EVENT_BYTES, Limits, PART_BYTES, Policy};
+pub use status::Status;

@@ -1,0 +1,66 @@
+//! Numbers that are policy, not physics: configured by the hub's operator and
+//! announced to everyone.
+
+use serde::{Deserialize, Serialize};
+
+/// Largest encoded event. A constant of v1, never lowered.
+pub const EVENT_BYTES: usize = 64 * 1024;
+/// Largest part. A constant of v1, never lowered.
+pub const PART_BYTES: usize = 256 * 1024;
+
+/// What the hub's operator decides about complaints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Policy {
+    /// Forwardings between institutions after which a complaint goes to
+    /// national triage with its history.
+    pub max_hops: u32,
+    /// Events that one complaint may have.
+    pub events_per_complaint: u32,
+    /// Attachments that one event may have.
+    pub attachments_per_event: u32,
+    /// Largest attachment, in bytes.
+    pub attachment_bytes: u64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            max_hops: 5,
+            events_per_complaint: 1_000,
+            attachments_per_event: 5,
+            attachment_bytes: 5 * 1024 * 1024,
+        }
+    }
+}
+
+/// Limits of links and doors; the hub announces its own in `Opened`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Entries sent and not acknowledged.
+    pub window_entries: u32,
+    /// Bytes sent and not acknowledged.
+    pub window_bytes: u64,
+    /// Bytes of a frame, or one entry.
+    pub frame_bytes: u32,
+    /// Time between heartbeats, milliseconds.
+    pub heartbeat_interval_ms: u32,
+    /// Silence after which the peer is taken for dead, milliseconds.
+    pub dead_after_ms: u32,
+    /// Longest wait of a fetch at a door, milliseconds.
+    pub fetch_wait_ms: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            window_entries: 4_096,
+            window_bytes: 4 * 1024 * 1024,
+            frame_bytes: 64 * 1024,
+            heartbeat_interval_ms: 10_000,
+            dead_after_ms: 45_000,
+            fetch_wait_ms: 30_000,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! What local systems talk to: the same few use cases beneath gRPC and plain HTTP.

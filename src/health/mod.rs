@@ -1,0 +1,1 @@
+//! The sync-health model, health services, metrics.

@@ -1,0 +1,3 @@
+//! The `jembatan` program. See `jembatan --help`.
+
+fn main() {}

@@ -1,0 +1,249 @@
+//! What a node keeps: the [`Store`] contract, its engines, and the one
+//! conformance suite that every engine passes.
+//!
+//! Invariants: an answer means that the commit is on disk; the bytes of an
+//! event are kept exactly once and as they came; a delivery points to them;
+//! dedup is for ever. SQL stays in the engines. This room must not know the
+//! wire: event and header bytes are opaque here, and whoever hands them over
+//! hands over what they mean beside them.
+
+pub mod sqlite;
+
+mod error;
+mod values;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+use crate::{
+    domain::{
+        Category, ComplaintId, ComplaintName, DeliveryRecord, EventId, Institution,
+        InstitutionCode, Micros, Party, PartyId, RoutingRule, SystemName,
+    },
+    exchange::{Direction, Entry, Place},
+};
+
+pub use error::StoreError;
+pub use values::{
+    AcceptBatch, ComplaintRecord, CopyWanted, Counts, EndedEpoch, Heads, HistoryRecord,
+    IncomingEntry, JournalEntry, NewSubmission, Receipt, ReceiveBatch, ReceivedEntry, Registry,
+    SessionToken, SubmitRefusal,
+};
+
+/// What every answer of a store looks like: it comes when the commit is on
+/// disk (or the read is done), or says why not.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// Writes the headers that the hub's store puts before deliveries. Given to
+/// an engine when it is opened, since engines do not know the wire.
+pub trait HeaderEncoder: Send + Sync + 'static {
+    /// The bytes that are stored, hashed and sent.
+    fn encode(&self, record: &DeliveryRecord) -> bytes::Bytes;
+}
+
+/// What every node keeps. All calls may come at once from many tasks; an
+/// engine joins what waits into one commit.
+pub trait Store: Send + Sync + 'static {
+    /// Made with the data directory: tells a cloned machine from a reconnect.
+    fn instance_id(&self) -> [u8; 16];
+
+    /// Changes whenever a commit touches a journal, the consumed mark or a
+    /// decision of this party. The value is only a counter.
+    fn watch(&self, party: &PartyId) -> watch::Receiver<u64>;
+
+    /// Where this party's journals stand. A party that the store has never
+    /// seen stands at epoch 0 (adapter) or in a fresh epoch (hub), at 0.
+    fn heads(&self, party: &PartyId) -> Answer<'_, Heads>;
+
+    /// Entries from a position on, in order: at most `max_entries`, and at
+    /// most `max_bytes` of them but always one if there is one. Stops before
+    /// a stretch that is still being copied. Deliveries come with their event
+    /// and with the parts that the party may read; the others as withheld.
+    fn read(
+        &self,
+        party: &PartyId,
+        direction: Direction,
+        from: u64,
+        max_entries: usize,
+        max_bytes: usize,
+    ) -> Answer<'_, Vec<JournalEntry>>;
+
+    /// The chain at a position of the current epoch; `None` beyond the head,
+    /// or in a stretch that is still being copied.
+    fn place_at(
+        &self,
+        party: &PartyId,
+        direction: Direction,
+        position: u64,
+    ) -> Answer<'_, Option<Place>>;
+
+    /// The peer holds everything through this place, on its disk. Never goes
+    /// back; a lower place changes nothing.
+    fn acknowledge(&self, party: &PartyId, direction: Direction, place: Place) -> Answer<'_, ()>;
+
+    /// The local system has taken over everything through this position of
+    /// the deliveries. Never goes back, never beyond the head.
+    fn consume(&self, party: &PartyId, through: u64) -> Answer<'_, u64>;
+
+    /// Takes hand-overs from a door: dedup, journal entry, complaint view, in
+    /// one commit with whatever else waits. One result per item, in order; a
+    /// refusal never touches its neighbours. At the hub (for parties behind
+    /// its own door and unary ones) the items are decided in the same commit
+    /// and the receipts carry the decision.
+    fn submit(
+        &self,
+        batch: Vec<NewSubmission>,
+        now: Micros,
+    ) -> Answer<'_, Vec<Result<Receipt, SubmitRefusal>>>;
+
+    /// The complaint that a local system of this party names, if the party
+    /// takes part in it.
+    fn find(
+        &self,
+        party: &PartyId,
+        system: &SystemName,
+        name: &ComplaintName,
+    ) -> Answer<'_, Option<ComplaintId>>;
+
+    /// A complaint with its history as this party may see it; `None` if it is
+    /// unknown or the party takes no part in it.
+    fn complaint(&self, party: &PartyId, id: &ComplaintId) -> Answer<'_, Option<ComplaintRecord>>;
+
+    /// Where something that this party submitted stands.
+    fn receipt(&self, party: &PartyId, event: &EventId) -> Answer<'_, Option<Receipt>>;
+
+    /// Outcomes counted since the store was made.
+    fn counts(&self, party: &PartyId) -> Answer<'_, Counts>;
+
+    /// Commits a small row: shows that the store can write now.
+    fn probe(&self) -> Answer<'_, ()>;
+
+    /// Finishes what waits, checkpoints and closes. Later calls fail with
+    /// [`StoreError::Closed`].
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// What the node of a region keeps besides.
+pub trait AdapterStore: Store {
+    /// Stores deliveries, their place in the inbox, the complaint views and
+    /// the outcomes of own submissions that they bring: one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::Mismatch`] if the journal does not stand at `expected`;
+    /// nothing is stored then.
+    fn receive(&self, party: &PartyId, batch: ReceiveBatch) -> Answer<'_, Place>;
+
+    /// Opening, rules 3 and 4: the hub is right. Keeps own submissions through
+    /// `keep_through`, sets later ones aside, takes `head` as head and as
+    /// acknowledged, in one transaction; then re-appends all that was set
+    /// aside before anything newer. What is missing up to `head` is wanted as
+    /// a copy (see [`Heads::copy_wanted`]). With `head` not beyond
+    /// `keep_through` nothing is set aside and only the acknowledgement moves.
+    fn adopt(&self, party: &PartyId, keep_through: u64, head: Place) -> Answer<'_, Heads>;
+
+    /// Enters an epoch that the hub began: both journals start at 1 again and
+    /// own submissions after `resend_after` (a position of the epoch that
+    /// ends; 0 = all) are re-appended in order. `consumed_through` of the new
+    /// deliveries starts at 0; events already handed to the local system in
+    /// the old epoch are not handed over again.
+    fn adopt_epoch(&self, party: &PartyId, epoch: u64, resend_after: u64) -> Answer<'_, Heads>;
+
+    /// Puts copied submissions into their gap, from the first missing position
+    /// on. When the gap is closed the chain must be the one wanted.
+    ///
+    /// # Errors
+    /// [`StoreError::Mismatch`] if it is not the next stretch or the chain
+    /// does not fit; nothing is stored then.
+    fn fill_copy(
+        &self,
+        party: &PartyId,
+        first: u64,
+        entries: Vec<ReceivedCopy>,
+    ) -> Answer<'_, Option<CopyWanted>>;
+
+    /// A node that lost its disk takes over how far its local system had
+    /// consumed. Only ever raises the mark, also beyond the head.
+    fn adopt_consumed(&self, party: &PartyId, through: u64) -> Answer<'_, ()>;
+}
+
+/// One entry of a background copy, with its meaning beside it.
+pub type ReceivedCopy = IncomingEntry;
+
+/// What the hub keeps besides.
+pub trait HubStore: Store {
+    /// Begins a session: from now on only this token may write for the party.
+    fn open_session(&self, party: &PartyId, token: SessionToken) -> Answer<'_, Heads>;
+
+    /// Takes consecutive submissions of a party and decides them: dedup,
+    /// journal, complaints, deliveries for every other participant, decisions;
+    /// one transaction with whatever else waits. The answer is the new head.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] if another session took over;
+    /// [`StoreError::Mismatch`] if the journal does not stand at `expected`.
+    fn accept(&self, party: &PartyId, batch: AcceptBatch) -> Answer<'_, Place>;
+
+    /// Where the epoch before the current one ended, if there was one.
+    fn ended_epoch(&self, party: &PartyId) -> Answer<'_, Option<EndedEpoch>>;
+
+    /// Keeps a place of a deliveries journal that the link computed, so that
+    /// [`Store::place_at`] need not hash from the beginning.
+    fn mark(&self, party: &PartyId, place: Place) -> Answer<'_, ()>;
+
+    /// Who may take part, and which certificates are revoked; changes are seen
+    /// at once.
+    fn registry(&self) -> watch::Receiver<Arc<Registry>>;
+
+    /// Adds or replaces a party.
+    fn put_party(&self, party: Party) -> Answer<'_, ()>;
+
+    /// Adds or replaces an institution.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] if its party is not registered.
+    fn put_institution(&self, institution: Institution) -> Answer<'_, ()>;
+
+    /// Adds or replaces categories and replaces the routing rules.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] if a rule names an unknown institution.
+    fn put_policy(&self, categories: Vec<Category>, rules: Vec<RoutingRule>) -> Answer<'_, ()>;
+
+    /// The party that reads for national triage.
+    fn set_national(&self, party: PartyId) -> Answer<'_, ()>;
+
+    /// Revokes a certificate by its serial number (lower-case hex).
+    fn revoke(&self, serial: String, note: String, now: Micros) -> Answer<'_, ()>;
+
+    /// Open complaints whose owner nobody reads for; must be 0.
+    fn orphans(&self) -> Answer<'_, Vec<(ComplaintId, Option<InstitutionCode>)>>;
+
+    /// Open complaints in national triage.
+    fn in_triage(&self) -> Answer<'_, u64>;
+}
+
+/// An entry as it travels, with its position.
+impl JournalEntry {
+    /// Bytes that count against the window.
+    pub fn size_bytes(&self) -> usize {
+        entry_size(&self.entry)
+    }
+}
+
+/// Bytes of an entry that count against windows and frames.
+pub fn entry_size(entry: &Entry) -> usize {
+    use crate::domain::PartState;
+    let parts: usize = entry
+        .parts
+        .iter()
+        .map(|part| {
+            48 + match &part.state {
+                PartState::Present(bytes) => bytes.len(),
+                PartState::Withheld | PartState::Erased(_) => 0,
+            }
+        })
+        .sum();
+    entry.header.len() + entry.event.len() + parts + 48
+}

@@ -1,0 +1,1 @@
+//! Listener, dialer, limits, and the mapping of errors to gRPC statuses.
