@@ -108,3 +108,94 @@ pub struct Directory {
     /// The party that reads for national triage.
     pub national: Option<PartyId>,
 }
+
+impl Directory {
+    /// The party that reads for an institution, if there is one and it may.
+    pub fn reader_of(&self, institution: &InstitutionCode) -> Option<&PartyId> {
+        let party = &self.institutions.get(institution)?.party;
+        self.parties
+            .get(party)
+            .filter(|party| party.enabled)
+            .map(|party| &party.id)
+    }
+
+    /// The party that reads for national triage, if there is one and it may.
+    pub fn triage_reader(&self) -> Option<&PartyId> {
+        let national = self.national.as_ref()?;
+        self.parties
+            .get(national)
+            .filter(|party| party.enabled)
+            .map(|party| &party.id)
+    }
+
+    /// The institution that a party means when it says "we": the one that it
+    /// acts for, else the one with its own name, else its only one.
+    pub fn own_institution(
+        &self,
+        party: &PartyId,
+        acting: Option<&InstitutionCode>,
+    ) -> Option<&InstitutionCode> {
+        let mut own = self
+            .institutions
+            .values()
+            .filter(|institution| &institution.party == party);
+        match acting {
+            Some(acting) => own.find(|found| &found.code == acting).map(|i| &i.code),
+            None => {
+                let own: Vec<_> = own.collect();
+                own.iter()
+                    .find(|found| found.code.as_str() == party.as_str())
+                    .or_else(|| own.first().filter(|_| own.len() == 1))
+                    .map(|found| &found.code)
+            }
+        }
+    }
+
+    /// The institution that the rules name: the longest region wins, then a
+    /// rule that names the category, then the earlier one.
+    pub fn route(
+        &self,
+        region: Option<&RegionCode>,
+        category: Option<&CategoryCode>,
+    ) -> Option<&InstitutionCode> {
+        let fits = |rule: &&RoutingRule| {
+            let region_fits = match (&rule.region, region) {
+                (None, _) => true,
+                (Some(wanted), Some(given)) => wanted.contains(given),
+                (Some(_), None) => false,
+            };
+            let category_fits = rule.category.is_none() || rule.category.as_ref() == category;
+            region_fits && category_fits && self.reader_of(&rule.institution).is_some()
+        };
+        let rank = |rule: &RoutingRule| {
+            let region = rule.region.as_ref().map_or(0, |code| code.as_str().len());
+            (region, rule.category.is_some())
+        };
+        let mut best: Option<&RoutingRule> = None;
+        for rule in self.rules.iter().filter(fits) {
+            if best.is_none_or(|best| rank(rule) > rank(best)) {
+                best = Some(rule);
+            }
+        }
+        best.map(|rule| &rule.institution)
+    }
+
+    /// Whether an institution is `above` or stands under it.
+    pub fn is_within(&self, institution: &InstitutionCode, above: &InstitutionCode) -> bool {
+        let mut current = Some(institution);
+        // Bounded: a circle in the directory must not hang the hub.
+        for _ in 0..16 {
+            match current {
+                Some(code) if code == above => return true,
+                Some(code) => {
+                    current = self
+                        .institutions
+                        .get(code)
+                        .and_then(|found| found.parent.as_ref());
+                }
+                None => return false,
+            }
+        }
+        false
+    }
+}

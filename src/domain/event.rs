@@ -301,3 +301,36 @@ impl Event {
         self.parts.iter().any(|part| part.kind == kind)
     }
 }
+
+impl ArchiveReason {
+    /// Every reason, in the order of the contract.
+    pub const ALL: [Self; 8] = [
+        Self::Duplicate,
+        Self::Unclear,
+        Self::Irrelevant,
+        Self::Spam,
+        Self::OutOfScope,
+        Self::Incomplete,
+        Self::Withdrawn,
+        Self::Other,
+    ];
+
+    /// The word for machines.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Duplicate => "duplicate",
+            Self::Unclear => "unclear",
+            Self::Irrelevant => "irrelevant",
+            Self::Spam => "spam",
+            Self::OutOfScope => "out_of_scope",
+            Self::Incomplete => "incomplete",
+            Self::Withdrawn => "withdrawn",
+            Self::Other => "other",
+        }
+    }
+
+    /// The reason that a word for machines means.
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.code() == code)
+    }
+}

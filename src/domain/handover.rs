@@ -117,3 +117,49 @@ pub struct NewEvent {
     /// What happened; never `Filed`.
     pub body: EventBody,
 }
+
+impl NewComplaint {
+    /// With a reference, and everything else empty.
+    pub fn new(reference: Reference) -> Self {
+        Self {
+            reference,
+            kind: String::new(),
+            title: String::new(),
+            body: String::new(),
+            category: None,
+            region: None,
+            address: String::new(),
+            latitude: None,
+            longitude: None,
+            occurred_on: String::new(),
+            filed_at: None,
+            channel: String::new(),
+            anonymous: false,
+            confidential: false,
+            handling: Handling::default(),
+            addressed_to: None,
+            reporter: Reporter::default(),
+            attachments: Vec::new(),
+            foreign_references: Vec::new(),
+            local_status: None,
+        }
+    }
+}
+
+impl NewEvent {
+    /// With a complaint and a body, and everything else empty.
+    pub fn new(complaint: ComplaintName, body: EventBody) -> Self {
+        Self {
+            complaint,
+            own_reference: None,
+            occurred_at: None,
+            expected_revision: None,
+            acting_institution: None,
+            audience: Audience::default(),
+            text: String::new(),
+            attachment_names: Vec::new(),
+            local_status: None,
+            body,
+        }
+    }
+}

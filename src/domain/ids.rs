@@ -408,3 +408,14 @@ impl From<TrackingId> for String {
         id.0.as_ref().to_owned()
     }
 }
+
+impl RegionCode {
+    /// Whether `other` is this region or lies in it, by whole levels: `33`
+    /// contains `33.74`, and does not contain `331`.
+    pub fn contains(&self, other: &Self) -> bool {
+        match other.as_str().strip_prefix(self.as_str()) {
+            Some(rest) => rest.is_empty() || rest.starts_with('.'),
+            None => false,
+        }
+    }
+}

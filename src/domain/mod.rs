@@ -11,10 +11,14 @@ mod decision;
 mod directory;
 mod event;
 mod handover;
+mod handover_digest;
 mod ids;
 mod parts;
 mod policy;
+mod rejection;
 mod status;
+mod status_map;
+mod validate;
 
 pub use complaint::{Complaint, Participant, Role};
 pub use decide::{Context, Telling, Verdict, check_identity, decide, readable_parts};
@@ -34,3 +38,4 @@ pub use ids::{
 pub use parts::{Content, Part, PartKind, PartReference, PartState, Reporter};
 pub use policy::{EVENT_BYTES, Limits, PART_BYTES, Policy};
 pub use status::Status;
+pub use status_map::{Mapped, StatusMap};

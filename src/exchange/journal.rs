@@ -106,3 +106,11 @@ pub fn entry_digest(direction: Direction, entry: &Entry) -> Digest {
         }
     }
 }
+
+/// The place after some more entries.
+#[must_use]
+pub fn extend(place: Place, direction: Direction, entries: &[Entry]) -> Place {
+    entries.iter().fold(place, |place, entry| {
+        place.after(&entry_digest(direction, entry))
+    })
+}

@@ -7,11 +7,21 @@
 
 mod frame;
 mod journal;
+mod opening;
+mod receiver;
+mod retry;
+mod sender;
+mod session;
 
 pub use frame::{
     Acknowledgement, CopyRequest, Drain, DrainReason, Entries, Entry, Frame, Heartbeat, Open,
     Opened, PreviousEpoch,
 };
 pub use journal::{
-    Direction, Place, delivery_digest, entry_digest, event_digest, next_chain, root_chain,
+    Direction, Place, delivery_digest, entry_digest, event_digest, extend, next_chain, root_chain,
 };
+pub use opening::{Adopt, LocalState, Plan, Verdict, hub_alarm, judge, needs_chain_at};
+pub use receiver::{Check, Mismatch, Receiver};
+pub use retry::{Retry, RetryCause};
+pub use sender::{Sender, Violation};
+pub use session::{Effect, End, HeartbeatFacts, Input, Session, SessionOptions};

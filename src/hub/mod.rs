@@ -1,1 +1,9 @@
-//! The national node: accepting links, sessions, waking deliveries. Must not know the adapter.
+//! The national node: accepting links, sessions, routing, waking deliveries.
+//!
+//! Invariants: a party is what its certificate says and what the registry
+//! allows, at every moment of a session; what the hub acknowledges is on its
+//! disk. Must not know the adapter.
+
+mod sessions;
+
+pub use sessions::{SessionFacts, SessionGuard, Sessions, forbidden};

@@ -1,0 +1,125 @@
+//! Who is told: every other participant, each revision once and in order.
+
+use std::collections::BTreeMap;
+
+use crate::domain::{Complaint, Directory, PartKind, Participant, PartyId, Role};
+
+use super::Telling;
+
+/// Kinds of parts of this complaint's events that a party may read in a role.
+/// The reporter of an anonymous complaint never reaches the handler.
+pub fn readable_parts(complaint: &Complaint, reader: &PartyId, role: Role) -> Vec<PartKind> {
+    let is_origin = &complaint.origin == reader;
+    let by_role = matches!(role, Role::Handler | Role::Triage);
+    if is_origin || (by_role && !complaint.anonymous) {
+        vec![PartKind::Content, PartKind::Reporter]
+    } else {
+        vec![PartKind::Content]
+    }
+}
+
+/// Brings the participants up to date and says who is told what.
+pub(super) fn tell(
+    before: Option<&Complaint>,
+    after: &mut Complaint,
+    author: &PartyId,
+    directory: &Directory,
+) -> Vec<Telling> {
+    let revision = after.revision;
+    let was = before
+        .map(|before| roles(before, directory))
+        .unwrap_or_default();
+    let is = roles(after, directory);
+
+    // Whoever stops taking part gets the event that relieves it, and nothing later.
+    let relieved = was.iter().filter(|(party, _)| !is.contains_key(*party));
+    let relieved = relieved.map(|(party, role)| {
+        let role = match role {
+            Role::Handler | Role::Triage => Role::FormerHandler,
+            other => *other,
+        };
+        (party.clone(), role, false)
+    });
+    let mut told: Vec<(PartyId, Role, bool)> = relieved.collect();
+    told.extend(is.iter().map(|(party, role)| (party.clone(), *role, true)));
+    if !told.iter().any(|(party, ..)| party == author) {
+        // The national desk overrules without taking part: it learns what it
+        // has not had, and stays outside.
+        told.push((author.clone(), Role::Triage, false));
+    }
+
+    let mut tellings = Vec::new();
+    for (party, role, active) in told {
+        let place = after
+            .participants
+            .iter()
+            .position(|participant| participant.party == party);
+        let told_through = place.map_or(0, |place| after.participants[place].told_through);
+        let through_revision = if &party == author {
+            revision - 1
+        } else {
+            revision
+        };
+        if told_through < through_revision {
+            tellings.push(Telling {
+                readable_parts: readable_parts(after, &party, role),
+                party: party.clone(),
+                role,
+                from_revision: told_through + 1,
+                through_revision,
+            });
+        }
+        let participant = Participant {
+            party,
+            told_through: revision,
+            active,
+        };
+        match place {
+            Some(place) => after.participants[place] = participant,
+            None => after.participants.push(participant),
+        }
+    }
+    tellings
+}
+
+/// Every participant of a complaint with its strongest role.
+fn roles(complaint: &Complaint, directory: &Directory) -> BTreeMap<PartyId, Role> {
+    let mut roles = BTreeMap::new();
+    for (id, party) in &directory.parties {
+        if !party.enabled {
+            continue;
+        }
+        let watches_handler = complaint.handler.as_ref().is_some_and(|handler| {
+            party
+                .observes_institutions
+                .iter()
+                .any(|above| directory.is_within(handler, above))
+        });
+        if party.observes_all || watches_handler {
+            roles.insert(id.clone(), Role::Observer);
+        }
+    }
+    for copy in &complaint.copies {
+        if let Some(reader) = directory.reader_of(copy) {
+            roles.insert(reader.clone(), Role::Copy);
+        }
+    }
+    match &complaint.handler {
+        None => {
+            if let Some(national) = directory.triage_reader() {
+                roles.insert(national.clone(), Role::Triage);
+            }
+        }
+        Some(handler) => {
+            if let Some(reader) = directory.reader_of(handler) {
+                roles.insert(reader.clone(), Role::Handler);
+            }
+        }
+    }
+    // The origin relays the reporter, whoever handles it.
+    let origin_role = roles.get(&complaint.origin).copied();
+    if !matches!(origin_role, Some(Role::Handler | Role::Triage)) {
+        roles.insert(complaint.origin.clone(), Role::Origin);
+    }
+    roles
+}

@@ -1,0 +1,208 @@
+//! Rejections: a closed list, each said to machines, in Indonesian and in
+//! English, with what to do.
+
+use super::{Digest, EventId, Rejection, RejectionReason, Status};
+
+impl Rejection {
+    fn new(
+        reason: RejectionReason,
+        text_id: impl Into<String>,
+        text_en: impl Into<String>,
+    ) -> Self {
+        Self {
+            reason,
+            fields: Vec::new(),
+            text_id: text_id.into(),
+            text_en: text_en.into(),
+            current_revision: None,
+            digests: None,
+        }
+    }
+
+    fn with_field(mut self, field: &str) -> Self {
+        self.fields.push(field.to_owned());
+        self
+    }
+
+    /// The bytes can't be read as an event.
+    pub fn unreadable(why: &str, fields: Vec<String>) -> Self {
+        let mut rejection = Self::new(
+            RejectionReason::Unreadable,
+            format!(
+                "Kiriman tidak dapat dibaca ({why}). Perbaiki lalu kirim lagi dengan kunci baru."
+            ),
+            format!(
+                "The bytes can't be read as an event ({why}). Correct them and send under a new key."
+            ),
+        );
+        rejection.fields = fields;
+        rejection
+    }
+
+    /// A field is missing or out of its limits.
+    pub fn invalid(field: &str, problem: &str) -> Self {
+        Self::new(
+            RejectionReason::InvalidEvent,
+            format!(
+                "Isian {field} tidak benar ({problem}). Perbaiki lalu kirim lagi dengan kunci baru."
+            ),
+            format!("Field {field} is wrong: {problem}. Correct it and send under a new key."),
+        )
+        .with_field(field)
+    }
+
+    /// The ids or the party do not fit the certificate.
+    pub fn forged(field: &str) -> Self {
+        Self::new(
+            RejectionReason::ForgedId,
+            format!("Isian {field} tidak cocok dengan sertifikat pengirim. Periksa konfigurasi jembatan."),
+            format!(
+                "Field {field} does not fit the sender's certificate. Check the node's configuration."
+            ),
+        )
+        .with_field(field)
+    }
+
+    /// The id is known with other content.
+    pub fn conflict(stored: Digest, refused: Digest) -> Self {
+        let mut rejection = Self::new(
+            RejectionReason::Conflict,
+            "Kunci atau nomor rujukan ini sudah dipakai untuk isi yang lain; yang tersimpan tidak diubah. Kirim koreksi sebagai kejadian baru dengan kunci baru.",
+            format!(
+                "This key or reference is known with other content (stored {stored}, refused {refused}); nothing was overwritten. Send a correction as a new event under a new key."
+            ),
+        );
+        rejection.digests = Some((stored, refused));
+        rejection
+    }
+
+    /// No such complaint, or the party takes no part in it: they look alike.
+    pub fn unknown_complaint() -> Self {
+        Self::new(
+            RejectionReason::UnknownComplaint,
+            "Laporan ini tidak dikenal, atau instansi Anda tidak terlibat di dalamnya. Periksa Tracking ID.",
+            "No such complaint, or this party takes no part in it. Check the Tracking ID.",
+        )
+        .with_field("complaint_id")
+    }
+
+    /// The party may not do this.
+    pub fn not_permitted(kind: &str, who_may: &str, who_may_id: &str) -> Self {
+        Self::new(
+            RejectionReason::NotPermitted,
+            format!("\"{kind}\" hanya dapat dilakukan oleh {who_may_id}."),
+            format!("\"{kind}\" is for {who_may} only."),
+        )
+    }
+
+    /// The status does not allow it.
+    pub fn illegal_move(kind: &str, status: Status, hint_en: &str, hint_id: &str) -> Self {
+        Self::new(
+            RejectionReason::IllegalMove,
+            format!(
+                "\"{kind}\" tidak dapat dilakukan karena status laporan \"{}\". {hint_id}",
+                status.indonesian()
+            ),
+            format!(
+                "\"{kind}\" is not possible while the complaint is {}. {hint_en}",
+                status.code()
+            ),
+        )
+    }
+
+    /// Others changed it meanwhile.
+    pub fn stale(expected: u32, current: u32) -> Self {
+        let mut rejection = Self::new(
+            RejectionReason::StaleRevision,
+            format!(
+                "Laporan sudah berubah: revisi sekarang {current}, bukan {expected}. Baca dahulu, lalu kirim lagi dengan kunci baru."
+            ),
+            format!(
+                "The complaint has changed: it is at revision {current}, not {expected}. Read it, then send again under a new key."
+            ),
+        )
+        .with_field("expected_revision");
+        rejection.current_revision = Some(current);
+        rejection
+    }
+
+    /// No such institution, or nobody reads for it.
+    pub fn unknown_institution(field: &str, code: &str) -> Self {
+        Self::new(
+            RejectionReason::UnknownInstitution,
+            format!("Instansi {code} tidak dikenal atau belum terhubung. Pilih instansi lain atau kembalikan ke meja Admin Nasional."),
+            format!("There is no institution {code}, or nobody reads for it. Choose another one, or decline to national triage."),
+        )
+        .with_field(field)
+    }
+
+    /// The complaint is full.
+    pub fn too_many_events(limit: u32) -> Self {
+        Self::new(
+            RejectionReason::TooManyEvents,
+            format!(
+                "Laporan ini sudah memiliki {limit} kejadian, yaitu batasnya. Tutup laporan ini dan buat yang baru."
+            ),
+            format!(
+                "The complaint has {limit} events, which is the limit. Close it and file a new one."
+            ),
+        )
+    }
+
+    /// The reference names another complaint.
+    pub fn reference_taken(reference: &str) -> Self {
+        Self::new(
+            RejectionReason::ReferenceTaken,
+            format!("Nomor rujukan {reference} sudah dipakai untuk laporan lain."),
+            format!("Reference {reference} already names another complaint, or this complaint has another one."),
+        )
+        .with_field("reference")
+    }
+
+    /// Deciding it panicked three times.
+    pub fn parked(event: &EventId) -> Self {
+        Self::new(
+            RejectionReason::InvalidEvent,
+            "Kiriman ini belum dapat diputuskan oleh pusat dan menunggu operator. Tidak perlu dikirim lagi.",
+            format!(
+                "The hub failed to decide event {event}; its operator has to look. Do not send it again."
+            ),
+        )
+    }
+}
+
+impl RejectionReason {
+    /// Every reason, in the order of the contract.
+    pub const ALL: [Self; 12] = [
+        Self::Unreadable,
+        Self::InvalidEvent,
+        Self::ForgedId,
+        Self::Conflict,
+        Self::UnknownComplaint,
+        Self::NotPermitted,
+        Self::IllegalMove,
+        Self::StaleRevision,
+        Self::UnknownInstitution,
+        Self::TooManyEvents,
+        Self::ReferenceTaken,
+        Self::UnmappedStatus,
+    ];
+
+    /// The word for machines.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Unreadable => "UNREADABLE",
+            Self::InvalidEvent => "INVALID_EVENT",
+            Self::ForgedId => "FORGED_ID",
+            Self::Conflict => "CONFLICT",
+            Self::UnknownComplaint => "UNKNOWN_COMPLAINT",
+            Self::NotPermitted => "NOT_PERMITTED",
+            Self::IllegalMove => "ILLEGAL_MOVE",
+            Self::StaleRevision => "STALE_REVISION",
+            Self::UnknownInstitution => "UNKNOWN_INSTITUTION",
+            Self::TooManyEvents => "TOO_MANY_EVENTS",
+            Self::ReferenceTaken => "REFERENCE_TAKEN",
+            Self::UnmappedStatus => "UNMAPPED_STATUS",
+        }
+    }
+}
