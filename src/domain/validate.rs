@@ -262,6 +262,8 @@ mod tests {
     use super::*;
     use crate::domain::{EventBody, Reference, SystemName};
 
+    type Change = Box<dyn FnOnce(&mut NewComplaint)>;
+
     fn complaint(change: impl FnOnce(&mut NewComplaint)) -> Handover {
         let mut complaint = NewComplaint {
             title: "Jalan berlubang".to_owned(),
@@ -288,7 +290,7 @@ mod tests {
     #[test]
     fn every_wrong_field_is_named() {
         assert!(fields(&complaint(|_| ())).is_empty());
-        let cases: Vec<(&str, Box<dyn FnOnce(&mut NewComplaint)>)> = vec![
+        let cases: Vec<(&str, Change)> = vec![
             ("title", Box::new(|c| c.title = "x".repeat(256))),
             ("title", Box::new(|c| c.title.clear())),
             ("body", Box::new(|c| c.body = "x".repeat(10_001))),
