@@ -12,6 +12,8 @@ mod receiver;
 mod retry;
 mod sender;
 mod session;
+#[cfg(test)]
+mod tests;
 
 pub use frame::{
     Acknowledgement, CopyRequest, Drain, DrainReason, Entries, Entry, Frame, Heartbeat, Open,

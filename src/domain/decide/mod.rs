@@ -6,6 +6,8 @@ mod filing;
 mod moves;
 mod standing;
 mod telling;
+#[cfg(test)]
+mod tests;
 
 use super::{Complaint, Directory, Event, EventBody, PartKind, PartyId, Policy, Rejection, Role};
 use standing::Standing;

@@ -1,0 +1,6 @@
+//! The exchange by hand, by random schedules, and model-checked.
+
+mod model;
+mod opening;
+mod schedule;
+mod toy;
