@@ -9,6 +9,9 @@
 
 pub mod sqlite;
 
+#[cfg(test)]
+mod conformance;
+
 mod error;
 mod values;
 

@@ -1,1 +1,510 @@
-//! The embedded engine: one SQLite file, one writer thread with group commit.
+//! The embedded store: SQLite, one file, one writer with group commit.
+//!
+//! Invariants: every answer comes after a commit with `synchronous=FULL`; one
+//! process at a time holds the directory; only this module and those below it
+//! know SQL.
+
+mod accept;
+mod adapter;
+mod decisions;
+mod deliver;
+mod directory;
+mod hub;
+mod journal;
+mod node;
+mod opening;
+mod receive;
+mod view;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+use hmac::{Hmac, Mac as _};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use sha2::Sha256;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    domain::{
+        Complaint, ComplaintId, ComplaintName, Context, Digest, Event, EventId, Micros, PartyId,
+        Policy, Rejection, SystemName, Verdict,
+    },
+    exchange::{Direction, Place},
+    runtime::Clock,
+};
+
+use super::{
+    Answer, ComplaintRecord, Counts, HeaderEncoder, Heads, JournalEntry, NewSubmission, Receipt,
+    Registry, Store, StoreError, SubmitRefusal,
+};
+use journal::{fresh_heads, load_state};
+use writer::{Message, QUEUE, Tx, Wakers};
+
+mod migrations {
+    refinery::embed_migrations!("src/store/sqlite/migrations");
+}
+
+/// Connections that read.
+const READERS: usize = 4;
+/// Marks are kept when so many rows had to be hashed.
+const MARK_EVERY: u64 = 1_024;
+
+/// Deciding, as a function: tests give one that panics.
+pub type Decide = fn(Option<&Complaint>, &Event, Context<'_>) -> Result<Verdict, Rejection>;
+
+/// What the store is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeRole {
+    /// The node of a region.
+    Adapter,
+    /// The national node.
+    Hub,
+}
+
+impl NodeRole {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Adapter => "adapter",
+            Self::Hub => "hub",
+        }
+    }
+}
+
+/// How to open a store.
+pub struct Options {
+    /// Where it lives; made if it is missing.
+    pub directory: PathBuf,
+    /// What it is for; never changes.
+    pub role: NodeRole,
+    /// Writes headers (hub).
+    pub encoder: Arc<dyn HeaderEncoder>,
+    /// The operator's numbers (hub).
+    pub policy: Policy,
+    /// Epochs come from it.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes for a new store: 16 of its instance id, 32 of its key.
+    pub seed: [u8; 48],
+    /// [`crate::domain::decide`], but in tests.
+    pub decide: Decide,
+}
+
+/// What writer and readers share.
+struct Shared {
+    is_hub: bool,
+    instance_id: [u8; 16],
+    dedup_key: Hmac<Sha256>,
+    encoder: Arc<dyn HeaderEncoder>,
+    policy: Policy,
+    clock: Arc<dyn Clock>,
+    decide: Decide,
+    registry: watch::Sender<Arc<Registry>>,
+    wakers: Wakers,
+    readers: Mutex<Vec<Connection>>,
+    path: PathBuf,
+}
+
+impl Shared {
+    fn now(&self) -> Micros {
+        Micros(self.clock.now_micros())
+    }
+
+    /// HMAC-SHA256 with the store's own key, cut to 16 bytes.
+    fn mac(&self, handover_digest: &Digest) -> [u8; 16] {
+        let mut mac = self.dedup_key.clone();
+        mac.update(handover_digest.as_bytes());
+        let bytes = mac.finalize().into_bytes();
+        let mut cut = [0; 16];
+        cut.copy_from_slice(&bytes[..16]);
+        cut
+    }
+}
+
+/// A node's store in one SQLite file.
+#[derive(Clone)]
+pub struct SqliteStore {
+    shared: Arc<Shared>,
+    queue: mpsc::Sender<Message>,
+    // Held for as long as any clone lives.
+    _lock: Arc<fs::File>,
+}
+
+impl SqliteStore {
+    /// Opens the store, making or migrating it if needed, and starts its writer.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] if another process holds the directory, or it
+    /// belongs to a node of another role; [`StoreError::Unavailable`] if it
+    /// can't be written.
+    pub fn open(options: Options) -> Result<Self, StoreError> {
+        let directory = &options.directory;
+        make_directory(directory)?;
+        let lock = lock(directory)?;
+        let path = directory.join("jembatan.db");
+        let mut connection = connect(&path)?;
+        migrations::migrations::runner()
+            .run(&mut connection)
+            .map_err(|error| {
+                StoreError::Unavailable(format!("migrating {}: {error}", path.display()))
+            })?;
+        let (instance_id, dedup_key) = identify(&connection, &options)?;
+        let dedup_key = Hmac::<Sha256>::new_from_slice(&dedup_key)
+            .map_err(|_| damaged("the store's own key"))?;
+        let (registry, _) = watch::channel(Arc::new(Registry::default()));
+        let shared = Arc::new(Shared {
+            is_hub: options.role == NodeRole::Hub,
+            instance_id,
+            dedup_key,
+            encoder: options.encoder,
+            policy: options.policy,
+            clock: options.clock,
+            decide: options.decide,
+            registry,
+            wakers: Wakers::default(),
+            readers: Mutex::new(Vec::new()),
+            path,
+        });
+        shared.reload_registry(&connection);
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        let for_writer = shared.clone();
+        std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || writer::run(connection, for_writer, waiting))
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        Ok(Self {
+            shared,
+            queue,
+            _lock: Arc::new(lock),
+        })
+    }
+
+    /// Does something in the writer's next transaction.
+    fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        let (job, told) = writer::job(work);
+        let queue = self.queue.clone();
+        async move {
+            queue
+                .send(Message::Write(job))
+                .await
+                .map_err(|_| StoreError::Closed)?;
+            told.await.map_err(|_| StoreError::Closed)?
+        }
+        .boxed()
+    }
+
+    /// Reads in a transaction of its own, beside the writer.
+    fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection, &Shared) -> Result<T, StoreError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        let shared = self.shared.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            let pooled = shared
+                .readers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop();
+            let mut connection = match pooled {
+                Some(connection) => connection,
+                None => connect(&shared.path)?,
+            };
+            let transaction = connection.transaction()?;
+            let outcome = work(&transaction, &shared);
+            drop(transaction);
+            let mut readers = shared
+                .readers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if readers.len() < READERS {
+                readers.push(connection);
+            }
+            outcome
+        });
+        async move {
+            task.await
+                .unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
+        }
+        .boxed()
+    }
+}
+
+impl Store for SqliteStore {
+    fn instance_id(&self) -> [u8; 16] {
+        self.shared.instance_id
+    }
+
+    fn watch(&self, party: &PartyId) -> watch::Receiver<u64> {
+        self.shared.wakers.watch(party)
+    }
+
+    fn heads(&self, party: &PartyId) -> Answer<'_, Heads> {
+        let party = party.clone();
+        self.read(
+            move |connection, shared| match load_state(connection, &party)? {
+                Some(state) => state.heads(connection, shared.is_hub),
+                None => Ok(fresh_heads(&party, 0)),
+            },
+        )
+    }
+
+    fn read(
+        &self,
+        party: &PartyId,
+        direction: Direction,
+        from: u64,
+        max_entries: usize,
+        max_bytes: usize,
+    ) -> Answer<'_, Vec<JournalEntry>> {
+        let party = party.clone();
+        self.read(move |connection, _| match load_state(connection, &party)? {
+            Some(state) => {
+                journal::read(connection, &state, direction, from, max_entries, max_bytes)
+            }
+            None => Ok(Vec::new()),
+        })
+    }
+
+    fn place_at(
+        &self,
+        party: &PartyId,
+        direction: Direction,
+        position: u64,
+    ) -> Answer<'_, Option<Place>> {
+        let name = party.clone();
+        let found = self.read(move |connection, _| {
+            let Some(state) = load_state(connection, &name)? else {
+                return Ok((position == 0).then(|| (Place::root(&name, direction, 0), 0)));
+            };
+            match direction {
+                Direction::Submissions => {
+                    let chain = journal::submission_chain(connection, &state, position)?;
+                    Ok(chain.map(|chain| (Place { position, chain }, 0)))
+                }
+                Direction::Deliveries => view::delivery_place(connection, &state, position),
+            }
+        });
+        let party = party.clone();
+        async move {
+            let Some((place, hashed)) = found.await? else {
+                return Ok(None);
+            };
+            if hashed >= MARK_EVERY {
+                self.write(move |tx| tx.mark(&party, place)).await?;
+            }
+            Ok(Some(place))
+        }
+        .boxed()
+    }
+
+    fn acknowledge(&self, party: &PartyId, direction: Direction, place: Place) -> Answer<'_, ()> {
+        let party = party.clone();
+        self.write(move |tx| tx.acknowledge(&party, direction, place))
+    }
+
+    fn consume(&self, party: &PartyId, through: u64) -> Answer<'_, u64> {
+        let party = party.clone();
+        self.write(move |tx| {
+            let state = tx.state(&party)?;
+            state.consumed = state.consumed.max(through.min(state.delivered));
+            let consumed = state.consumed;
+            tx.touch(&party);
+            Ok(consumed)
+        })
+    }
+
+    fn submit(
+        &self,
+        batch: Vec<NewSubmission>,
+        now: Micros,
+    ) -> Answer<'_, Vec<Result<Receipt, SubmitRefusal>>> {
+        self.write(move |tx| {
+            let mut results = Vec::with_capacity(batch.len());
+            if tx.shared.is_hub {
+                let mut pending = None;
+                for new in &batch {
+                    results.push(tx.submit_at_hub(new, now, &mut pending)?);
+                }
+                tx.flush_pending(&mut pending, now)?;
+            } else {
+                for new in &batch {
+                    results.push(tx.submit_own(new, now)?);
+                }
+            }
+            Ok(results)
+        })
+    }
+
+    fn find(
+        &self,
+        party: &PartyId,
+        system: &SystemName,
+        name: &ComplaintName,
+    ) -> Answer<'_, Option<ComplaintId>> {
+        let (party, system, name) = (party.clone(), system.clone(), name.clone());
+        self.read(move |connection, shared| {
+            view::find(connection, shared.is_hub, &party, &system, &name)
+        })
+    }
+
+    fn complaint(&self, party: &PartyId, id: &ComplaintId) -> Answer<'_, Option<ComplaintRecord>> {
+        let (party, id) = (party.clone(), *id);
+        self.read(move |connection, shared| {
+            if shared.is_hub {
+                shared.complaint_at_hub(connection, &party, &id)
+            } else {
+                view::complaint_at_node(connection, &party, &id)
+            }
+        })
+    }
+
+    fn receipt(&self, party: &PartyId, event: &EventId) -> Answer<'_, Option<Receipt>> {
+        let (party, event) = (party.clone(), *event);
+        self.read(move |connection, shared| {
+            view::receipt(connection, &party, shared.is_hub, &event)
+        })
+    }
+
+    fn counts(&self, party: &PartyId) -> Answer<'_, Counts> {
+        let party = party.clone();
+        self.read(move |connection, _| {
+            let state = load_state(connection, &party)?;
+            Ok(state.map_or_else(Counts::default, |state| state.counts))
+        })
+    }
+
+    fn probe(&self) -> Answer<'_, ()> {
+        self.write(|tx| {
+            let now = tx.shared.now().0;
+            tx.connection
+                .prepare_cached("UPDATE node SET probed_at = ?1")?
+                .execute([now])?;
+            Ok(())
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        async move {
+            let (done, closed) = oneshot::channel();
+            if self.queue.send(Message::Close(done)).await.is_ok() {
+                let _ = closed.await;
+            }
+            self.shared
+                .readers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clear();
+        }
+        .boxed()
+    }
+}
+
+fn make_directory(directory: &Path) -> Result<(), StoreError> {
+    let failed = |error| {
+        StoreError::Unavailable(format!(
+            "the data directory {} can't be made: {error}",
+            directory.display()
+        ))
+    };
+    if directory.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(directory).map_err(failed)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// One process at a time: a second one would decide beside the first.
+fn lock(directory: &Path) -> Result<fs::File, StoreError> {
+    let path = directory.join("lock");
+    let file = fs::File::create(&path).map_err(|error| {
+        StoreError::Unavailable(format!("{} can't be made: {error}", path.display()))
+    })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(StoreError::Invalid(format!(
+            "another process uses the data directory {}: stop it, or configure another directory",
+            directory.display()
+        ))),
+        Err(fs::TryLockError::Error(error)) => Err(StoreError::Unavailable(format!(
+            "{} can't be locked: {error}",
+            path.display()
+        ))),
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "cache_size", -32_768)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.set_prepared_statement_cache_capacity(128);
+    Ok(connection)
+}
+
+/// What makes this store itself: made once.
+fn identify(connection: &Connection, options: &Options) -> Result<([u8; 16], Vec<u8>), StoreError> {
+    let (instance, key) = options.seed.split_at(16);
+    connection.execute(
+        "INSERT OR IGNORE INTO node (one, role, instance_id, dedup_key) VALUES (1, ?1, ?2, ?3)",
+        params![options.role.name(), instance, key],
+    )?;
+    let found: Option<(String, Vec<u8>, Vec<u8>)> = connection
+        .query_row("SELECT role, instance_id, dedup_key FROM node", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .optional()?;
+    let (role, instance_id, dedup_key) = found.ok_or_else(|| damaged("the node's own row"))?;
+    if role != options.role.name() {
+        return Err(StoreError::Invalid(format!(
+            "the data directory {} belongs to a node of the role {role:?}; this one is of the role {:?}: configure another directory",
+            options.directory.display(),
+            options.role.name()
+        )));
+    }
+    Ok((blob16(&instance_id)?, dedup_key))
+}
+
+fn damaged(what: &str) -> StoreError {
+    StoreError::Corrupt(what.to_owned())
+}
+
+fn blob16(bytes: &[u8]) -> Result<[u8; 16], rusqlite::Error> {
+    bytes
+        .try_into()
+        .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, bytes.len() as i64))
+}
+
+fn digest(bytes: &[u8]) -> Result<Digest, rusqlite::Error> {
+    Digest::from_slice(bytes).ok_or(rusqlite::Error::IntegralValueOutOfRange(
+        0,
+        bytes.len() as i64,
+    ))
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode;
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Corrupt(error.to_string())
+            }
+            _ => Self::Unavailable(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! A hub's and a node's store, and the line between them by hand.
+
+use std::{path::Path, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{
+    domain::{
+        ComplaintName, DeliveryRecord, EventBody, Handling, Handover, IdempotencyKey, Institution,
+        InstitutionCode, Item, Micros, NewComplaint, NewEvent, Party, PartyId, PartyMode,
+        Reference, RegionCode, RoutingRule, SystemName, TrackingId,
+    },
+    exchange::{Direction, Entry, Place, extend},
+    store::{
+        AcceptBatch, AdapterStore, HubStore, IncomingEntry, NewSubmission, ReceiveBatch,
+        ReceivedEntry, SessionToken, sqlite::Decide,
+    },
+    wire::{self, Composing},
+};
+
+/// Opens stores of one engine.
+pub(crate) trait Engine: Sync {
+    fn hub(&self, directory: &Path, decide: Decide) -> Arc<dyn HubStore>;
+    fn node(&self, directory: &Path) -> Arc<dyn AdapterStore>;
+}
+
+pub(super) const TOKEN: SessionToken = SessionToken([7; 16]);
+
+pub(super) fn party(id: &str) -> PartyId {
+    PartyId::parse(id).unwrap()
+}
+
+pub(super) fn province() -> PartyId {
+    party("pemda-33")
+}
+
+pub(super) fn city() -> PartyId {
+    party("pemda-33.74")
+}
+
+pub(super) fn at(second: i64) -> Micros {
+    Micros((1_790_000_000 + second) * 1_000_000)
+}
+
+/// A directory, a hub with three parties, and a node of each region.
+pub(super) struct World {
+    pub(super) directory: tempfile::TempDir,
+    pub(super) hub: Arc<dyn HubStore>,
+    pub(super) province: Arc<dyn AdapterStore>,
+    pub(super) city: Arc<dyn AdapterStore>,
+}
+
+impl World {
+    pub(super) async fn new(engine: &dyn Engine) -> Self {
+        Self::deciding(engine, crate::domain::decide).await
+    }
+
+    pub(super) async fn deciding(engine: &dyn Engine, decide: Decide) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let hub = engine.hub(&directory.path().join("hub"), decide);
+        for (id, mode) in [
+            ("nasional", PartyMode::Local),
+            ("pemda-33", PartyMode::Stream),
+            ("pemda-33.74", PartyMode::Stream),
+        ] {
+            hub.put_party(Party {
+                id: party(id),
+                name: String::new(),
+                mode,
+                enabled: true,
+                certificate_fingerprints: Vec::new(),
+                observes_all: false,
+                observes_institutions: Vec::new(),
+            })
+            .await
+            .unwrap();
+        }
+        let code = |text: &str| InstitutionCode::parse(text).unwrap();
+        for id in ["pemda-33", "pemda-33.74"] {
+            hub.put_institution(Institution {
+                code: code(id),
+                name: String::new(),
+                parent: None,
+                party: party(id),
+                region: None,
+            })
+            .await
+            .unwrap();
+        }
+        let rule = RoutingRule {
+            region: Some(RegionCode::parse("33.74").unwrap()),
+            category: None,
+            institution: code("pemda-33.74"),
+        };
+        hub.put_policy(Vec::new(), vec![rule]).await.unwrap();
+        hub.set_national(party("nasional")).await.unwrap();
+        let world = Self {
+            province: engine.node(&directory.path().join("province")),
+            city: engine.node(&directory.path().join("city")),
+            hub,
+            directory,
+        };
+        for (id, node) in [(province(), &world.province), (city(), &world.city)] {
+            let heads = world.hub.open_session(&id, TOKEN).await.unwrap();
+            node.adopt_epoch(&id, heads.epoch, 0).await.unwrap();
+        }
+        world
+    }
+
+    /// Carries submissions up, as a link would; how many.
+    pub(super) async fn carry_up(&self, id: &PartyId, node: &Arc<dyn AdapterStore>) -> usize {
+        let expected = self.hub.heads(id).await.unwrap().submissions;
+        let from = expected.position + 1;
+        let read = node.read(id, Direction::Submissions, from, 1_000, usize::MAX);
+        let entries: Vec<Entry> = read.await.unwrap().into_iter().map(|e| e.entry).collect();
+        let count = entries.len();
+        if count > 0 {
+            let batch = self.batch(expected, entries);
+            let place = self.hub.accept(id, batch).await.unwrap();
+            node.acknowledge(id, Direction::Submissions, place)
+                .await
+                .unwrap();
+        }
+        count
+    }
+
+    pub(super) fn batch(&self, expected: Place, entries: Vec<Entry>) -> AcceptBatch {
+        AcceptBatch {
+            token: TOKEN,
+            expected,
+            head: extend(expected, Direction::Submissions, &entries),
+            entries: entries.into_iter().map(incoming).collect(),
+            now: at(100),
+        }
+    }
+
+    /// Carries deliveries down; how many.
+    pub(super) async fn carry_down(&self, id: &PartyId, node: &Arc<dyn AdapterStore>) -> usize {
+        let expected = node.heads(id).await.unwrap().deliveries_acknowledged;
+        let from = expected.position + 1;
+        let read = self
+            .hub
+            .read(id, Direction::Deliveries, from, 1_000, usize::MAX);
+        let entries: Vec<Entry> = read.await.unwrap().into_iter().map(|e| e.entry).collect();
+        let head = extend(expected, Direction::Deliveries, &entries);
+        let count = entries.len();
+        let batch = ReceiveBatch {
+            expected,
+            entries: entries.into_iter().map(received).collect(),
+            head,
+            now: at(200),
+        };
+        node.receive(id, batch).await.unwrap();
+        self.hub
+            .acknowledge(id, Direction::Deliveries, head)
+            .await
+            .unwrap();
+        count
+    }
+
+    /// Until nothing moves any more.
+    pub(super) async fn carry_all(&self) {
+        for _ in 0..3 {
+            for (id, node) in [(province(), &self.province), (city(), &self.city)] {
+                self.carry_up(&id, node).await;
+                self.carry_down(&id, node).await;
+            }
+        }
+    }
+}
+
+pub(super) fn incoming(entry: Entry) -> IncomingEntry {
+    let event = wire::decode_event(&entry.event);
+    IncomingEntry { entry, event }
+}
+
+fn received(entry: Entry) -> ReceivedEntry {
+    let record: Option<DeliveryRecord> = wire::decode_header(&entry.header).ok();
+    let event = wire::decode_event(&entry.event).ok();
+    ReceivedEntry {
+        entry,
+        record,
+        event,
+    }
+}
+
+fn compose(
+    owner: &PartyId,
+    handover: &Handover,
+    id: Option<crate::domain::ComplaintId>,
+) -> NewSubmission {
+    let composing = Composing {
+        party: owner,
+        now: at(1),
+        time_zone: "Asia/Jakarta",
+        complaint_id: id,
+    };
+    let composed = wire::compose(handover, composing, crate::runtime::random_bytes::<16>).unwrap();
+    NewSubmission {
+        party: owner.clone(),
+        event: composed.event,
+        event_bytes: composed.event_bytes,
+        parts: composed.parts,
+        handover_digest: composed.handover_digest,
+    }
+}
+
+fn system() -> SystemName {
+    SystemName::parse("sistem").unwrap()
+}
+
+pub(super) fn filing(
+    owner: &PartyId,
+    reference: &str,
+    body: &str,
+    key: Option<&str>,
+) -> NewSubmission {
+    let mut new = NewComplaint::new(Reference::parse(reference).unwrap());
+    new.title = "Jalan rusak".to_owned();
+    new.body = body.to_owned();
+    new.region = Some(RegionCode::parse("33.74").unwrap());
+    new.handling = Handling::Route;
+    new.reporter.name = "Pelapor Uji 900".to_owned();
+    let handover = Handover {
+        system: system(),
+        key: key.map(|key| IdempotencyKey::parse(key).unwrap()),
+        item: Item::Complaint(Box::new(new)),
+    };
+    compose(owner, &handover, None)
+}
+
+/// An event about a complaint that the store finds by its Tracking ID.
+pub(super) fn event(
+    owner: &PartyId,
+    filed: &NewSubmission,
+    key: &str,
+    body: EventBody,
+) -> NewSubmission {
+    let id = filed.event.complaint_id;
+    let mut new = NewEvent::new(ComplaintName::Id(id), body);
+    new.text = format!("teks {key}");
+    let handover = Handover {
+        system: system(),
+        key: Some(IdempotencyKey::parse(key).unwrap()),
+        item: Item::Event(Box::new(new)),
+    };
+    compose(owner, &handover, Some(id))
+}
+
+pub(super) fn tracking_id(filed: &NewSubmission) -> TrackingId {
+    TrackingId::derive(&filed.event.complaint_id, 0)
+}
+
+/// An entry that is no event.
+pub(super) fn garbage() -> Entry {
+    Entry {
+        header: Bytes::new(),
+        event: Bytes::from_static(b"\xff\xff not an event"),
+        parts: Vec::new(),
+        handover_digest: None,
+    }
+}

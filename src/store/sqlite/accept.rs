@@ -1,0 +1,489 @@
+//! The hub decides: one submission after the other, inside the writer's
+//! transaction, against what is there.
+//!
+//! Invariants: one rejection never touches a neighbour; an entry is always
+//! stored, whatever becomes of it; deciding that panics parks the entry.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rusqlite::{OptionalExtension as _, params};
+
+use crate::{
+    domain::{
+        Complaint, Context, Decision, Digest, Event, EventBody, EventId, Micros, Outcome, Part,
+        PartState, PartyId, Rejection, TrackingId, Verdict, check_identity,
+    },
+    exchange::event_digest,
+    store::{IncomingEntry, StoreError},
+};
+
+use super::{
+    blob16, damaged,
+    decisions::read_decision,
+    deliver::Pending,
+    journal::{NewRow, PARTS_PER_EVENT, position_of},
+    writer::Tx,
+};
+
+/// Panics after which an entry is parked.
+const ATTEMPTS: usize = 3;
+
+/// What deciding needs of an entry.
+pub(super) struct Candidate<'a> {
+    pub(super) row: i64,
+    pub(super) event_bytes: &'a [u8],
+    pub(super) event: &'a Event,
+    pub(super) parts: &'a [Part],
+    pub(super) mac: [u8; 16],
+    pub(super) now: Micros,
+}
+
+impl Tx<'_> {
+    /// Stores and decides one entry of a party; the decision joins `pending`.
+    pub(super) fn accept_one(
+        &mut self,
+        party: &PartyId,
+        incoming: &IncomingEntry,
+        now: Micros,
+        pending: &mut Option<Pending>,
+    ) -> Result<Decision, StoreError> {
+        let entry = &incoming.entry;
+        let content = event_digest(&entry.event);
+        let handover_digest = entry.handover_digest.unwrap_or(content);
+        let (row, chain) = self.next_submission(party, &content)?;
+        let event = incoming.event.as_ref();
+        self.put_submission(
+            row,
+            &NewRow {
+                event: &entry.event,
+                event_id: event.ok().map(|event| event.event_id),
+                complaint_id: None,
+                handover_digest: Some(handover_digest),
+                parts: &entry.parts,
+                effect: None,
+                chain,
+                now,
+            },
+        )?;
+        let decision = match event {
+            Err(unreadable) => refused(
+                None,
+                Rejection::unreadable(&unreadable.why, unreadable.fields.clone()),
+            ),
+            Ok(event) => {
+                let candidate = Candidate {
+                    row,
+                    event_bytes: &entry.event,
+                    event,
+                    parts: &entry.parts,
+                    mac: self.shared.mac(&handover_digest),
+                    now,
+                };
+                self.decide(party, &candidate)?
+            }
+        };
+        if decision.outcome != Outcome::Accepted {
+            self.put_decision(row, &decision)?;
+        }
+        self.count(party, decision.outcome)?;
+        self.pend(party, position_of(row), decision.clone(), pending, now)?;
+        Ok(decision)
+    }
+
+    /// The decision, with everything that follows from it.
+    fn decide(
+        &mut self,
+        party: &PartyId,
+        candidate: &Candidate<'_>,
+    ) -> Result<Decision, StoreError> {
+        let event = candidate.event;
+        if let Err(rejection) = check_identity(event, party) {
+            // These ids are not the party's: they are not remembered either.
+            return Ok(refused(None, rejection));
+        }
+        if let Some(known) = self.known_event(candidate)? {
+            return Ok(known);
+        }
+        let decision = match self.decide_new(candidate)? {
+            Ok(verdict) => self.accepted(candidate, verdict)?,
+            Err(Refusal::Duplicate(decision)) => *decision,
+            Err(Refusal::Rejected(rejection)) => refused(Some(event), rejection),
+            Err(Refusal::Parked) => Decision {
+                outcome: Outcome::Parked,
+                ..refused(Some(event), Rejection::parked(&event.event_id))
+            },
+        };
+        self.remember(&event.event_id, candidate.row, &candidate.mac)?;
+        Ok(decision)
+    }
+
+    /// The same event was here before: the original result, or a conflict.
+    fn known_event(&self, candidate: &Candidate<'_>) -> Result<Option<Decision>, StoreError> {
+        let event = candidate.event;
+        let Some((row, mac)) = self.dedup(&event.event_id)? else {
+            return Ok(None);
+        };
+        if mac != candidate.mac {
+            return Ok(Some(refused(
+                Some(event),
+                Rejection::conflict(
+                    self.stored_event_digest(row)?,
+                    event_digest(candidate.event_bytes),
+                ),
+            )));
+        }
+        self.original(row).map(Some)
+    }
+
+    /// The result of an earlier submission, as the answer to its repetition.
+    fn original(&self, row: i64) -> Result<Decision, StoreError> {
+        let mut decision = read_decision(self.connection, row)?
+            .ok_or_else(|| damaged("a submission without its decision"))?;
+        if decision.outcome == Outcome::Accepted {
+            decision.outcome = Outcome::Duplicate;
+        }
+        if decision.duplicate_of == 0 {
+            decision.duplicate_of = position_of(row);
+        }
+        Ok(decision)
+    }
+
+    /// Decides an event that was not here before.
+    fn decide_new(
+        &mut self,
+        candidate: &Candidate<'_>,
+    ) -> Result<Result<Verdict, Refusal>, StoreError> {
+        let event = candidate.event;
+        if let Err(rejection) = check_parts(candidate) {
+            return Ok(Err(Refusal::Rejected(rejection)));
+        }
+        let stored = self
+            .connection
+            .prepare_cached(
+                "SELECT state, filed_row, filed_mac FROM complaint WHERE complaint_id = ?1",
+            )?
+            .query_row([event.complaint_id.as_bytes()], |row| {
+                Ok((
+                    row.get::<_, String>(0)?,
+                    row.get::<_, i64>(1)?,
+                    row.get::<_, Vec<u8>>(2)?,
+                ))
+            })
+            .optional()?;
+        let known: Option<Complaint> = match &stored {
+            Some((state, filed_row, filed_mac)) => {
+                if let EventBody::Filed { .. } = event.body {
+                    return Ok(Err(self.filed_again(candidate, *filed_row, filed_mac)?));
+                }
+                Some(
+                    serde_json::from_str(state)
+                        .map_err(|_| damaged("a complaint's state can't be read"))?,
+                )
+            }
+            None => None,
+        };
+        if let Err(rejection) = self.check_reference(event)? {
+            return Ok(Err(Refusal::Rejected(rejection)));
+        }
+        let registry = self.shared.registry.borrow().clone();
+        let context = Context {
+            directory: &registry.directory,
+            policy: &self.shared.policy,
+        };
+        let decide = self.shared.decide;
+        for _ in 0..ATTEMPTS {
+            // A panic is a bug in deciding: it must not block the journal.
+            let outcome = catch_unwind(AssertUnwindSafe(|| decide(known.as_ref(), event, context)));
+            match outcome {
+                Ok(Ok(verdict)) => return Ok(Ok(verdict)),
+                Ok(Err(rejection)) => return Ok(Err(Refusal::Rejected(rejection))),
+                Err(_) => {}
+            }
+        }
+        tracing::error!(
+            event = "entry_parked",
+            event_id = %event.event_id,
+            party = %event.party,
+            "deciding this event panicked: it is parked, the others flow"
+        );
+        Ok(Err(Refusal::Parked))
+    }
+
+    /// A second filing for a known reference is a duplicate or a conflict,
+    /// whatever its key.
+    fn filed_again(
+        &self,
+        candidate: &Candidate<'_>,
+        filed_row: i64,
+        filed_mac: &[u8],
+    ) -> Result<Refusal, StoreError> {
+        if filed_mac == candidate.mac {
+            let mut decision = self.original(filed_row)?;
+            decision.event_id = Some(candidate.event.event_id);
+            return Ok(Refusal::Duplicate(Box::new(decision)));
+        }
+        Ok(Refusal::Rejected(Rejection::conflict(
+            self.stored_event_digest(filed_row)?,
+            event_digest(candidate.event_bytes),
+        )))
+    }
+
+    /// (party, reference) and complaint belong together, one to one.
+    fn check_reference(&self, event: &Event) -> Result<Result<(), Rejection>, StoreError> {
+        let Some(reference) = &event.reference else {
+            return Ok(Ok(()));
+        };
+        let party = event.party.as_str();
+        let by_reference: Option<Vec<u8>> = self
+            .connection
+            .prepare_cached(
+                "SELECT complaint_id FROM reference \
+                 WHERE party = ?1 AND system = ?2 AND reference = ?3",
+            )?
+            .query_row(
+                params![party, event.system.as_str(), reference.as_str()],
+                |row| row.get(0),
+            )
+            .optional()?;
+        let by_complaint: Option<String> = self
+            .connection
+            .prepare_cached(
+                "SELECT reference FROM reference \
+                 WHERE party = ?1 AND system = ?2 AND complaint_id = ?3",
+            )?
+            .query_row(
+                params![party, event.system.as_str(), event.complaint_id.as_bytes()],
+                |row| row.get(0),
+            )
+            .optional()?;
+        let names_another =
+            by_reference.is_some_and(|found| found != event.complaint_id.as_bytes().as_slice());
+        let has_another = by_complaint.is_some_and(|found| found != reference.as_str());
+        if names_another || has_another {
+            return Ok(Err(Rejection::reference_taken(reference.as_str())));
+        }
+        Ok(Ok(()))
+    }
+
+    /// The event holds: complaint, history, references, deliveries.
+    fn accepted(
+        &mut self,
+        candidate: &Candidate<'_>,
+        verdict: Verdict,
+    ) -> Result<Decision, StoreError> {
+        let event = candidate.event;
+        let Verdict {
+            mut complaint,
+            tellings,
+        } = verdict;
+        if complaint.revision == 1 {
+            complaint.tracking_id = self.free_tracking_id(&complaint)?;
+        }
+        self.put_complaint(candidate, &complaint)?;
+        self.connection
+            .prepare_cached(
+                "INSERT INTO history (party, complaint_id, revision, row, event_id, author, \
+                 accepted_at, hops) VALUES ('', ?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?
+            .execute(params![
+                complaint.id.as_bytes(),
+                complaint.revision,
+                candidate.row,
+                event.event_id.as_bytes(),
+                event.party.as_str(),
+                candidate.now.0,
+                complaint.hops
+            ])?;
+        if let Some(reference) = &event.reference {
+            self.connection
+                .prepare_cached(
+                    "INSERT OR IGNORE INTO reference (party, system, reference, complaint_id, row) \
+                     VALUES (?1, ?2, ?3, ?4, ?5)",
+                )?
+                .execute(params![
+                    event.party.as_str(),
+                    event.system.as_str(),
+                    reference.as_str(),
+                    complaint.id.as_bytes(),
+                    candidate.row
+                ])?;
+        }
+        if let EventBody::PartErased { event_id, sha256 } = &event.body
+            && let Some((row, _)) = self.dedup(event_id)?
+        {
+            self.erase_part(row, sha256, &event.event_id)?;
+        }
+        let decision = Decision {
+            outcome: Outcome::Accepted,
+            event_id: Some(event.event_id),
+            complaint_id: Some(complaint.id),
+            revision: complaint.revision,
+            status: Some(complaint.status),
+            handler: complaint.handler.clone(),
+            tracking_id: Some(complaint.tracking_id.clone()),
+            duplicate_of: 0,
+            rejection: None,
+            answer_missing: complaint.answer_missing,
+        };
+        // Told from the rows: this revision's must be there as well.
+        self.put_decision(candidate.row, &decision)?;
+        for telling in &tellings {
+            self.tell(&complaint, telling, candidate.now)?;
+        }
+        Ok(decision)
+    }
+
+    fn put_complaint(
+        &self,
+        candidate: &Candidate<'_>,
+        complaint: &Complaint,
+    ) -> Result<(), StoreError> {
+        let state = serde_json::to_string(complaint)
+            .map_err(|_| damaged("a complaint's state can't be written"))?;
+        let handler = complaint.handler.as_ref().map(|code| code.as_str());
+        let is_open = complaint.status.is_open();
+        if complaint.revision == 1 {
+            self.connection
+                .prepare_cached(
+                    "INSERT INTO complaint (complaint_id, tracking_id, is_open, handler, \
+                     filed_row, filed_mac, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                )?
+                .execute(params![
+                    complaint.id.as_bytes(),
+                    complaint.tracking_id.as_str(),
+                    is_open,
+                    handler,
+                    candidate.row,
+                    candidate.mac,
+                    state
+                ])?;
+        } else {
+            self.connection
+                .prepare_cached(
+                    "UPDATE complaint SET is_open = ?2, handler = ?3, state = ?4 \
+                     WHERE complaint_id = ?1",
+                )?
+                .execute(params![complaint.id.as_bytes(), is_open, handler, state])?;
+        }
+        Ok(())
+    }
+
+    fn free_tracking_id(&self, complaint: &Complaint) -> Result<TrackingId, StoreError> {
+        for attempt in 0..=u8::MAX {
+            let tracking_id = TrackingId::derive(&complaint.id, attempt);
+            let is_taken = self
+                .connection
+                .prepare_cached("SELECT 1 FROM complaint WHERE tracking_id = ?1")?
+                .exists([tracking_id.as_str()])?;
+            if !is_taken {
+                return Ok(tracking_id);
+            }
+        }
+        Err(damaged("no Tracking ID is free for a complaint"))
+    }
+
+    pub(super) fn count(&mut self, party: &PartyId, outcome: Outcome) -> Result<(), StoreError> {
+        let counts = &mut self.state(party)?.counts;
+        match outcome {
+            Outcome::Accepted => counts.accepted += 1,
+            Outcome::Duplicate => counts.duplicates += 1,
+            Outcome::Rejected => counts.rejected += 1,
+            Outcome::Parked => counts.parked += 1,
+        }
+        Ok(())
+    }
+
+    pub(super) fn dedup(&self, event: &EventId) -> Result<Option<(i64, [u8; 16])>, StoreError> {
+        let found = self
+            .connection
+            .prepare_cached("SELECT row, mac FROM dedup WHERE event_id = ?1")?
+            .query_row([event.as_bytes()], |row| {
+                Ok((row.get(0)?, blob16(&row.get::<_, Vec<u8>>(1)?)?))
+            })
+            .optional()?;
+        Ok(found)
+    }
+
+    pub(super) fn remember(
+        &self,
+        event: &EventId,
+        row: i64,
+        mac: &[u8; 16],
+    ) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached("INSERT INTO dedup (event_id, row, mac) VALUES (?1, ?2, ?3)")?
+            .execute(params![event.as_bytes(), row, mac])?;
+        Ok(())
+    }
+
+    pub(super) fn stored_event_digest(&self, row: i64) -> Result<Digest, StoreError> {
+        let event: Option<Vec<u8>> = self
+            .connection
+            .prepare_cached("SELECT event FROM submission WHERE id = ?1")?
+            .query_row([row], |found| found.get(0))
+            .optional()?;
+        Ok(event.map_or_else(Digest::default, |bytes| event_digest(&bytes)))
+    }
+}
+
+/// Why a new event does not become a revision.
+enum Refusal {
+    Duplicate(Box<Decision>),
+    Rejected(Rejection),
+    Parked,
+}
+
+fn refused(event: Option<&Event>, rejection: Rejection) -> Decision {
+    Decision {
+        outcome: Outcome::Rejected,
+        event_id: event.map(|event| event.event_id),
+        complaint_id: event.map(|event| event.complaint_id),
+        revision: 0,
+        status: None,
+        handler: None,
+        tracking_id: None,
+        duplicate_of: 0,
+        rejection: Some(rejection),
+        answer_missing: false,
+    }
+}
+
+/// Every part that the event names has come, and is what the event names.
+fn check_parts(candidate: &Candidate<'_>) -> Result<(), Rejection> {
+    let named = &candidate.event.parts;
+    if named.len() > PARTS_PER_EVENT {
+        return Err(Rejection::invalid(
+            "parts",
+            &format!("an event has at most {PARTS_PER_EVENT}"),
+        ));
+    }
+    for reference in named {
+        let came = candidate
+            .parts
+            .iter()
+            .find(|part| part.kind == reference.kind && part.sha256 == reference.sha256);
+        match came.map(|part| &part.state) {
+            Some(PartState::Present(bytes)) if Digest::of(bytes) == reference.sha256 => {}
+            Some(PartState::Present(_)) => {
+                return Err(Rejection::invalid(
+                    "parts",
+                    "a part's bytes do not have the SHA-256 that the event names",
+                ));
+            }
+            Some(PartState::Erased(_)) => {}
+            Some(PartState::Withheld) | None => {
+                return Err(Rejection::invalid(
+                    "parts",
+                    "a part that the event names did not come with it",
+                ));
+            }
+        }
+    }
+    if candidate.parts.len() > named.len() {
+        return Err(Rejection::invalid(
+            "parts",
+            "a part came that the event does not name",
+        ));
+    }
+    Ok(())
+}

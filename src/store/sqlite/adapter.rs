@@ -1,0 +1,75 @@
+//! What the store of a region's node does besides.
+
+use futures_util::FutureExt as _;
+
+use crate::{
+    domain::PartyId,
+    exchange::Place,
+    store::{
+        AdapterStore, Answer, CopyWanted, Heads, ReceiveBatch, ReceivedCopy, Store, StoreError,
+    },
+};
+
+use super::SqliteStore;
+
+impl SqliteStore {
+    /// Appends what was set aside again, in pages; other parties' writes go
+    /// in between, this party's newer ones do not.
+    async fn reappend(&self, party: &PartyId) -> Result<Heads, StoreError> {
+        loop {
+            let name = party.clone();
+            if self.write(move |tx| tx.reappend_page(&name)).await? {
+                return self.heads(party).await;
+            }
+        }
+    }
+}
+
+impl AdapterStore for SqliteStore {
+    fn receive(&self, party: &PartyId, batch: ReceiveBatch) -> Answer<'_, Place> {
+        let party = party.clone();
+        self.write(move |tx| tx.receive(&party, &batch))
+    }
+
+    fn adopt(&self, party: &PartyId, keep_through: u64, head: Place) -> Answer<'_, Heads> {
+        let party = party.clone();
+        async move {
+            let name = party.clone();
+            self.write(move |tx| tx.adopt(&name, keep_through, head))
+                .await?;
+            self.reappend(&party).await
+        }
+        .boxed()
+    }
+
+    fn adopt_epoch(&self, party: &PartyId, epoch: u64, resend_after: u64) -> Answer<'_, Heads> {
+        let party = party.clone();
+        async move {
+            let name = party.clone();
+            self.write(move |tx| tx.adopt_epoch(&name, epoch, resend_after))
+                .await?;
+            self.reappend(&party).await
+        }
+        .boxed()
+    }
+
+    fn fill_copy(
+        &self,
+        party: &PartyId,
+        first: u64,
+        entries: Vec<ReceivedCopy>,
+    ) -> Answer<'_, Option<CopyWanted>> {
+        let party = party.clone();
+        self.write(move |tx| tx.fill_copy(&party, first, &entries))
+    }
+
+    fn adopt_consumed(&self, party: &PartyId, through: u64) -> Answer<'_, ()> {
+        let party = party.clone();
+        self.write(move |tx| {
+            let state = tx.state(&party)?;
+            state.consumed = state.consumed.max(through);
+            tx.touch(&party);
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,146 @@
+//! What the hub writes into deliveries: events for those who are told, and
+//! decisions for their authors.
+
+use rusqlite::params;
+
+use crate::{
+    domain::{
+        Complaint, Decision, DecisionSet, DeliveryRecord, EventHeader, EventId, Micros, PartyId,
+        Telling,
+    },
+    exchange::Direction,
+    store::StoreError,
+};
+
+use super::{damaged, journal::readable_bits, writer::Tx};
+
+/// Decisions in one delivery.
+const DECISIONS_PER_DELIVERY: usize = 200;
+
+/// Decisions of one author that are not yet in its deliveries.
+#[derive(Debug)]
+pub(super) struct Pending {
+    party: PartyId,
+    set: DecisionSet,
+}
+
+impl Tx<'_> {
+    /// Writes the deliveries of one telling.
+    pub(super) fn tell(
+        &mut self,
+        complaint: &Complaint,
+        telling: &Telling,
+        now: Micros,
+    ) -> Result<(), StoreError> {
+        for revision in telling.from_revision..=telling.through_revision {
+            let (row, header) =
+                self.shared
+                    .header_of(self.connection, complaint, revision, telling)?;
+            let bytes = self.shared.encoder.encode(&DeliveryRecord::Event(header));
+            let readable = readable_bits(&telling.readable_parts);
+            self.deliver(&telling.party, &bytes, Some(row), readable, now)?;
+        }
+        Ok(())
+    }
+
+    fn deliver(
+        &mut self,
+        party: &PartyId,
+        header: &[u8],
+        event_row: Option<i64>,
+        readable: i64,
+        now: Micros,
+    ) -> Result<(), StoreError> {
+        let state = self.state(party)?;
+        state.delivered += 1;
+        let id = state.row(Direction::Deliveries, state.delivered);
+        self.touch(party);
+        self.connection
+            .prepare_cached(
+                "INSERT INTO delivery (id, stored_at, header, event_row, readable) \
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![id, now.0, header, event_row, readable])?;
+        Ok(())
+    }
+
+    /// Joins a decision to those of the same author that wait.
+    pub(super) fn pend(
+        &mut self,
+        party: &PartyId,
+        position: u64,
+        decision: Decision,
+        pending: &mut Option<Pending>,
+        now: Micros,
+    ) -> Result<(), StoreError> {
+        let fits = pending.as_ref().is_some_and(|waiting| {
+            let next = waiting.set.first_position + waiting.set.decisions.len() as u64;
+            &waiting.party == party
+                && next == position
+                && waiting.set.decisions.len() < DECISIONS_PER_DELIVERY
+        });
+        if !fits {
+            self.flush_pending(pending, now)?;
+            let epoch = self.state(party)?.epoch;
+            *pending = Some(Pending {
+                party: party.clone(),
+                set: DecisionSet {
+                    epoch,
+                    first_position: position,
+                    decisions: Vec::new(),
+                },
+            });
+        }
+        if let Some(waiting) = pending {
+            waiting.set.decisions.push(decision);
+        }
+        Ok(())
+    }
+
+    /// Writes the decisions that wait into their author's deliveries.
+    pub(super) fn flush_pending(
+        &mut self,
+        pending: &mut Option<Pending>,
+        now: Micros,
+    ) -> Result<(), StoreError> {
+        let Some(Pending { party, set }) = pending.take() else {
+            return Ok(());
+        };
+        let bytes = self.shared.encoder.encode(&DeliveryRecord::Decisions(set));
+        self.deliver(&party, &bytes, None, 0, now)
+    }
+}
+
+/// Header of a delivery that tells of the events of a complaint.
+pub(super) fn header(
+    complaint: &Complaint,
+    decision: &Decision,
+    told: ToldEvent,
+    telling: &Telling,
+) -> Result<EventHeader, StoreError> {
+    let status = decision
+        .status
+        .ok_or_else(|| damaged("an accepted event without a status"))?;
+    Ok(EventHeader {
+        event_id: told.event_id,
+        complaint_id: complaint.id,
+        revision: decision.revision,
+        status,
+        handler: decision.handler.clone(),
+        tracking_id: complaint.tracking_id.clone(),
+        party: told.author,
+        accepted_at: told.accepted_at,
+        role: telling.role,
+        readable_parts: telling.readable_parts.clone(),
+        hops: told.hops,
+        answer_missing: decision.answer_missing,
+    })
+}
+
+/// What the history says of one revision.
+pub(super) struct ToldEvent {
+    pub(super) event_id: EventId,
+    pub(super) author: PartyId,
+    pub(super) accepted_at: Micros,
+    pub(super) hops: u32,
+}

@@ -1,0 +1,228 @@
+//! What the hub's store does besides: sessions, acceptance, the directory.
+
+use futures_util::FutureExt as _;
+use std::sync::Arc;
+
+use rusqlite::params;
+use tokio::sync::watch;
+
+use crate::{
+    domain::{
+        Category, ComplaintId, EventId, Institution, InstitutionCode, Micros, Party, PartyId,
+        Progress, RoutingRule,
+    },
+    exchange::{Direction, Entry, Place},
+    store::{
+        AcceptBatch, Answer, EndedEpoch, Heads, HubStore, IncomingEntry, NewSubmission, Receipt,
+        Registry, SessionToken, StoreError, SubmitRefusal,
+    },
+};
+
+use super::{SqliteStore, damaged, deliver::Pending, journal::row_id, writer::Tx};
+
+impl HubStore for SqliteStore {
+    fn open_session(&self, party: &PartyId, token: SessionToken) -> Answer<'_, Heads> {
+        let party = party.clone();
+        self.write(move |tx| {
+            tx.state(&party)?.token = Some(token);
+            let state = tx.state(&party)?.clone();
+            state.heads(tx.connection, true)
+        })
+    }
+
+    fn accept(&self, party: &PartyId, batch: AcceptBatch) -> Answer<'_, Place> {
+        let party = party.clone();
+        self.write(move |tx| {
+            let state = tx.state(&party)?;
+            if state.token != Some(batch.token) {
+                return Err(StoreError::Fenced);
+            }
+            if state.head != batch.expected {
+                return Err(StoreError::Mismatch(format!(
+                    "submissions stand at {}, not at {}",
+                    state.head.position, batch.expected.position
+                )));
+            }
+            let mut pending = None;
+            for incoming in &batch.entries {
+                tx.accept_one(&party, incoming, batch.now, &mut pending)?;
+            }
+            tx.flush_pending(&mut pending, batch.now)?;
+            let head = tx.state(&party)?.head;
+            if head != batch.head {
+                return Err(StoreError::Mismatch(
+                    "the entries do not end in the chain that was named".to_owned(),
+                ));
+            }
+            Ok(head)
+        })
+    }
+
+    fn ended_epoch(&self, _party: &PartyId) -> Answer<'_, Option<EndedEpoch>> {
+        // Nothing begins a new epoch yet but a party's first meeting.
+        async { Ok(None) }.boxed()
+    }
+
+    fn mark(&self, party: &PartyId, place: Place) -> Answer<'_, ()> {
+        let party = party.clone();
+        self.write(move |tx| tx.mark(&party, place))
+    }
+
+    fn registry(&self) -> watch::Receiver<Arc<Registry>> {
+        self.shared.registry.subscribe()
+    }
+
+    fn put_party(&self, party: Party) -> Answer<'_, ()> {
+        self.write(move |tx| tx.put_party(&party))
+    }
+
+    fn put_institution(&self, institution: Institution) -> Answer<'_, ()> {
+        self.write(move |tx| tx.put_institution(&institution))
+    }
+
+    fn put_policy(&self, categories: Vec<Category>, rules: Vec<RoutingRule>) -> Answer<'_, ()> {
+        self.write(move |tx| tx.put_policy(categories, rules))
+    }
+
+    fn set_national(&self, party: PartyId) -> Answer<'_, ()> {
+        self.write(move |tx| {
+            tx.connection
+                .execute("UPDATE node SET national = ?1", [party.as_str()])?;
+            tx.registry_changed();
+            Ok(())
+        })
+    }
+
+    fn revoke(&self, serial: String, note: String, now: Micros) -> Answer<'_, ()> {
+        self.write(move |tx| {
+            tx.connection.execute(
+                "INSERT OR IGNORE INTO revoked (serial, note, revoked_at) VALUES (?1, ?2, ?3)",
+                params![serial, note, now.0],
+            )?;
+            tx.registry_changed();
+            Ok(())
+        })
+    }
+
+    fn orphans(&self) -> Answer<'_, Vec<(ComplaintId, Option<InstitutionCode>)>> {
+        self.read(|connection, shared| {
+            let registry = shared.registry.borrow().clone();
+            let directory = &registry.directory;
+            let mut owners = connection
+                .prepare_cached("SELECT DISTINCT handler FROM complaint WHERE is_open = 1")?;
+            let owners: Vec<Option<String>> = owners
+                .query_map([], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            let mut orphans = Vec::new();
+            for owner in owners {
+                let handler = owner
+                    .as_deref()
+                    .map(InstitutionCode::parse)
+                    .transpose()
+                    .map_err(|_| damaged("an institution's code"))?;
+                let is_read = match &handler {
+                    Some(handler) => directory.reader_of(handler).is_some(),
+                    None => directory.triage_reader().is_some(),
+                };
+                if is_read {
+                    continue;
+                }
+                let mut statement = connection.prepare_cached(
+                    "SELECT complaint_id FROM complaint WHERE is_open = 1 AND handler IS ?1 \
+                     LIMIT 1000",
+                )?;
+                let mut rows = statement.query([&owner])?;
+                while let Some(row) = rows.next()? {
+                    let id = super::blob16(&row.get::<_, Vec<u8>>(0)?)?;
+                    orphans.push((ComplaintId::from_bytes(id), handler.clone()));
+                }
+            }
+            Ok(orphans)
+        })
+    }
+
+    fn in_triage(&self) -> Answer<'_, u64> {
+        self.read(|connection, _| {
+            let count: i64 = connection
+                .prepare_cached(
+                    "SELECT count(*) FROM complaint WHERE is_open = 1 AND handler IS NULL",
+                )?
+                .query_row([], |row| row.get(0))?;
+            Ok(count as u64)
+        })
+    }
+}
+
+impl Tx<'_> {
+    /// Takes a hand-over of a party that stands behind the hub's own door, or
+    /// is unary, and decides it at once.
+    pub(super) fn submit_at_hub(
+        &mut self,
+        new: &NewSubmission,
+        now: Micros,
+        pending: &mut Option<Pending>,
+    ) -> Result<Result<Receipt, SubmitRefusal>, StoreError> {
+        let mac = self.shared.mac(&new.handover_digest);
+        if let Some(repeated) = self.repeated(new, &mac)? {
+            return Ok(repeated);
+        }
+        let incoming = IncomingEntry {
+            entry: Entry {
+                header: bytes::Bytes::new(),
+                event: new.event_bytes.clone(),
+                parts: new.parts.clone(),
+                handover_digest: Some(new.handover_digest),
+            },
+            event: Ok(new.event.clone()),
+        };
+        let decision = self.accept_one(&new.party, &incoming, now, pending)?;
+        let event_id: EventId = new.event.event_id;
+        Ok(Ok(Receipt {
+            event_id,
+            complaint_id: new.event.complaint_id,
+            progress: match decision.outcome {
+                crate::domain::Outcome::Accepted => Progress::Accepted,
+                crate::domain::Outcome::Duplicate => Progress::Duplicate,
+                crate::domain::Outcome::Rejected => Progress::Rejected,
+                crate::domain::Outcome::Parked => Progress::Parked,
+            },
+            repeated: false,
+            decision: Some(decision),
+        }))
+    }
+
+    pub(super) fn acknowledge(
+        &mut self,
+        party: &PartyId,
+        direction: Direction,
+        place: Place,
+    ) -> Result<(), StoreError> {
+        let is_hub = self.shared.is_hub;
+        let state = self.state(party)?;
+        let (acknowledged, head) = match (direction, is_hub) {
+            (Direction::Submissions, false) => (&mut state.acknowledged, state.head.position),
+            (Direction::Deliveries, true) => (&mut state.delivered_acknowledged, state.delivered),
+            _ => return Ok(()),
+        };
+        if place.position <= acknowledged.position || place.position > head {
+            return Ok(());
+        }
+        *acknowledged = place;
+        self.touch(party);
+        if is_hub {
+            self.mark(party, place)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn mark(&mut self, party: &PartyId, place: Place) -> Result<(), StoreError> {
+        let deliveries = self.state(party)?.deliveries;
+        self.connection
+            .prepare_cached("INSERT OR REPLACE INTO mark (id, chain) VALUES (?1, ?2)")?
+            .execute(params![
+                row_id(deliveries, place.position),
+                place.chain.as_bytes()
+            ])?;
+        Ok(())
+    }
+}

@@ -1,0 +1,561 @@
+//! Journals of one party: where they stand, and their rows.
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use crate::{
+    domain::{Digest, Event, EventId, Micros, Part, PartKind, PartState, PartyId},
+    exchange::{Direction, Entry, Place, next_chain, root_chain},
+    store::{CopyWanted, Counts, Heads, JournalEntry, SessionToken, StoreError, entry_size},
+};
+
+use super::{blob16, damaged, digest, writer::Tx};
+
+/// Bits of a row id that hold the position.
+const POSITION_BITS: u32 = 36;
+/// Parts that one event may have: the place among them has two bits.
+pub(super) const PARTS_PER_EVENT: usize = 4;
+/// The number of the journal of what was set aside.
+const ASIDE: u8 = 3;
+
+/// A row of a journal.
+pub(super) fn row_id(journal: i64, position: u64) -> i64 {
+    (journal << POSITION_BITS) | position as i64
+}
+
+/// The position of a row.
+pub(super) fn position_of(row: i64) -> u64 {
+    (row & ((1 << POSITION_BITS) - 1)) as u64
+}
+
+/// Where a party's journals stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PartyState {
+    pub(super) party: PartyId,
+    pub(super) epoch: u64,
+    pub(super) submissions: i64,
+    pub(super) deliveries: i64,
+    pub(super) head: Place,
+    pub(super) acknowledged: Place,
+    pub(super) delivered: u64,
+    /// Adapter: the chain at its deliveries head.
+    pub(super) delivered_acknowledged: Place,
+    pub(super) consumed: u64,
+    pub(super) token: Option<SessionToken>,
+    pub(super) copy: Option<CopyWanted>,
+    pub(super) aside_journal: i64,
+    pub(super) aside_from: u64,
+    pub(super) aside_to: u64,
+    pub(super) counts: Counts,
+}
+
+impl PartyState {
+    pub(super) fn row(&self, direction: Direction, position: u64) -> i64 {
+        let journal = match direction {
+            Direction::Submissions => self.submissions,
+            Direction::Deliveries => self.deliveries,
+        };
+        row_id(journal, position)
+    }
+
+    pub(super) fn head_of(&self, direction: Direction) -> u64 {
+        match direction {
+            Direction::Submissions => self.head.position,
+            Direction::Deliveries => self.delivered,
+        }
+    }
+
+    /// In whole, with what has to be read for it.
+    pub(super) fn heads(&self, connection: &Connection, is_hub: bool) -> Result<Heads, StoreError> {
+        let (direction, after) = if is_hub {
+            (Direction::Deliveries, self.delivered_acknowledged.position)
+        } else {
+            (Direction::Submissions, self.acknowledged.position)
+        };
+        let table = match direction {
+            Direction::Submissions => "SELECT stored_at FROM submission WHERE id = ?1",
+            Direction::Deliveries => "SELECT stored_at FROM delivery WHERE id = ?1",
+        };
+        let oldest_waiting = connection
+            .prepare_cached(table)?
+            .query_row([self.row(direction, after + 1)], |row| row.get(0))
+            .optional()?
+            .map(Micros);
+        Ok(Heads {
+            epoch: self.epoch,
+            submissions: self.head,
+            submissions_acknowledged: if is_hub { self.head } else { self.acknowledged },
+            deliveries: self.delivered,
+            deliveries_acknowledged: self.delivered_acknowledged,
+            consumed_through: self.consumed,
+            oldest_waiting,
+            copy_wanted: self.copy,
+        })
+    }
+}
+
+/// A party that this store has never seen.
+pub(super) fn fresh_heads(party: &PartyId, epoch: u64) -> Heads {
+    Heads {
+        epoch,
+        submissions: Place::root(party, Direction::Submissions, epoch),
+        submissions_acknowledged: Place::root(party, Direction::Submissions, epoch),
+        deliveries: 0,
+        deliveries_acknowledged: Place::root(party, Direction::Deliveries, epoch),
+        consumed_through: 0,
+        oldest_waiting: None,
+        copy_wanted: None,
+    }
+}
+
+/// Reads a party's state.
+pub(super) fn load_state(
+    connection: &Connection,
+    party: &PartyId,
+) -> Result<Option<PartyState>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT epoch, submissions, deliveries, head, head_chain, acknowledged, \
+         acknowledged_chain, delivered, delivered_acknowledged, delivered_acknowledged_chain, \
+         consumed, token, copy_first, copy_last, copy_chain, aside_journal, aside_from, aside_to, \
+         accepted, duplicates, rejected, parked, repeated FROM party_state WHERE party = ?1",
+    )?;
+    let state = statement
+        .query_row([party.as_str()], |row| {
+            let number = |index| row.get::<_, i64>(index).map(|value| value as u64);
+            let copy = match (
+                row.get::<_, Option<i64>>(12)?,
+                row.get::<_, Option<i64>>(13)?,
+                row.get::<_, Option<Vec<u8>>>(14)?,
+            ) {
+                (Some(first), Some(last), Some(chain)) => Some(CopyWanted {
+                    first: first as u64,
+                    last: last as u64,
+                    end_chain: digest(&chain)?,
+                }),
+                _ => None,
+            };
+            let token: Option<Vec<u8>> = row.get(11)?;
+            Ok(PartyState {
+                party: party.clone(),
+                epoch: number(0)?,
+                submissions: row.get(1)?,
+                deliveries: row.get(2)?,
+                head: Place {
+                    position: number(3)?,
+                    chain: digest(&row.get::<_, Vec<u8>>(4)?)?,
+                },
+                acknowledged: Place {
+                    position: number(5)?,
+                    chain: digest(&row.get::<_, Vec<u8>>(6)?)?,
+                },
+                delivered: number(7)?,
+                delivered_acknowledged: Place {
+                    position: number(8)?,
+                    chain: digest(&row.get::<_, Vec<u8>>(9)?)?,
+                },
+                consumed: number(10)?,
+                token: token
+                    .map(|bytes| blob16(&bytes))
+                    .transpose()?
+                    .map(SessionToken),
+                copy,
+                aside_journal: row.get(15)?,
+                aside_from: number(16)?,
+                aside_to: number(17)?,
+                counts: Counts {
+                    accepted: number(18)?,
+                    duplicates: number(19)?,
+                    rejected: number(20)?,
+                    parked: number(21)?,
+                    repeated_handovers: number(22)?,
+                },
+            })
+        })
+        .optional()?;
+    Ok(state)
+}
+
+/// The chain at a position of the submissions: stored with every row.
+pub(super) fn submission_chain(
+    connection: &Connection,
+    state: &PartyState,
+    position: u64,
+) -> Result<Option<Digest>, StoreError> {
+    if position == 0 {
+        return Ok(Some(root_chain(
+            &state.party,
+            Direction::Submissions,
+            state.epoch,
+        )));
+    }
+    if position > state.head.position {
+        return Ok(None);
+    }
+    if position == state.head.position {
+        return Ok(Some(state.head.chain));
+    }
+    if position == state.acknowledged.position {
+        return Ok(Some(state.acknowledged.chain));
+    }
+    let chain: Option<Vec<u8>> = connection
+        .prepare_cached("SELECT chain FROM submission WHERE id = ?1")?
+        .query_row([row_id(state.submissions, position)], |row| row.get(0))
+        .optional()?;
+    Ok(chain.map(|bytes| digest(&bytes)).transpose()?)
+}
+
+/// Entries from a position on, in order and without a gap.
+pub(super) fn read(
+    connection: &Connection,
+    state: &PartyState,
+    direction: Direction,
+    from: u64,
+    max_entries: usize,
+    max_bytes: usize,
+) -> Result<Vec<JournalEntry>, StoreError> {
+    let sql = match direction {
+        Direction::Submissions => {
+            "SELECT id, stored_at, x'', event, handover_digest, id, 3 FROM submission \
+             WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3"
+        }
+        Direction::Deliveries => {
+            "SELECT d.id, d.stored_at, d.header, coalesce(d.event, s.event, x''), NULL, \
+             coalesce(d.event_row, d.id), d.readable FROM delivery d \
+             LEFT JOIN submission s ON s.id = d.event_row \
+             WHERE d.id BETWEEN ?1 AND ?2 ORDER BY d.id LIMIT ?3"
+        }
+    };
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![
+        state.row(direction, from),
+        state.row(direction, state.head_of(direction)),
+        max_entries.min(1_000) as i64
+    ])?;
+    let mut found = Vec::new();
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        let position = position_of(row.get(0)?);
+        if position != from + found.len() as u64 {
+            break;
+        }
+        let handover: Option<Vec<u8>> = row.get(4)?;
+        let event: Vec<u8> = row.get(3)?;
+        let parts = if event.is_empty() {
+            Vec::new()
+        } else {
+            parts_of(connection, row.get(5)?, row.get::<_, i64>(6)?)?
+        };
+        let entry = JournalEntry {
+            position,
+            stored_at: Micros(row.get(1)?),
+            entry: Entry {
+                header: Bytes::from(row.get::<_, Vec<u8>>(2)?),
+                event: Bytes::from(event),
+                parts,
+                handover_digest: handover.map(|bytes| digest(&bytes)).transpose()?,
+            },
+        };
+        bytes += entry_size(&entry.entry);
+        if bytes > max_bytes && !found.is_empty() {
+            break;
+        }
+        found.push(entry);
+    }
+    Ok(found)
+}
+
+/// The parts of a row's event; those that may not be read come as withheld.
+pub(super) fn parts_of(
+    connection: &Connection,
+    row: i64,
+    readable: i64,
+) -> Result<Vec<Part>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT kind, sha256, bytes, erased_by FROM part WHERE id BETWEEN ?1 AND ?2 ORDER BY id",
+    )?;
+    let mut rows = statement.query([row << 2, (row << 2) | 3])?;
+    let mut parts = Vec::new();
+    while let Some(found) = rows.next()? {
+        let kind = kind_from(found.get(0)?)?;
+        let erased_by: Option<Vec<u8>> = found.get(3)?;
+        let state = if let Some(by) = erased_by {
+            PartState::Erased(EventId::from_bytes(blob16(&by)?))
+        } else if readable & (1 << kind_number(kind)) == 0 {
+            PartState::Withheld
+        } else {
+            match found.get::<_, Option<Vec<u8>>>(2)? {
+                Some(bytes) => PartState::Present(Bytes::from(bytes)),
+                None => PartState::Withheld,
+            }
+        };
+        parts.push(Part {
+            kind,
+            sha256: digest(&found.get::<_, Vec<u8>>(1)?)?,
+            state,
+        });
+    }
+    Ok(parts)
+}
+
+/// Bits of the kinds that may be read.
+pub(super) fn readable_bits(kinds: &[PartKind]) -> i64 {
+    kinds
+        .iter()
+        .fold(0, |bits, kind| bits | (1 << kind_number(*kind)))
+}
+
+fn kind_number(kind: PartKind) -> i64 {
+    match kind {
+        PartKind::Content => 0,
+        PartKind::Reporter => 1,
+    }
+}
+
+fn kind_from(number: i64) -> Result<PartKind, StoreError> {
+    match number {
+        0 => Ok(PartKind::Content),
+        1 => Ok(PartKind::Reporter),
+        _ => Err(damaged("a part of an unknown kind")),
+    }
+}
+
+/// One more row of a submissions journal.
+pub(super) struct NewRow<'a> {
+    pub(super) event: &'a [u8],
+    pub(super) event_id: Option<EventId>,
+    pub(super) complaint_id: Option<[u8; 16]>,
+    pub(super) handover_digest: Option<Digest>,
+    pub(super) parts: &'a [Part],
+    pub(super) effect: Option<String>,
+    pub(super) chain: Digest,
+    pub(super) now: Micros,
+}
+
+impl Tx<'_> {
+    /// The state of a party, for changing; made if it is not there.
+    pub(super) fn state(&mut self, party: &PartyId) -> Result<&mut PartyState, StoreError> {
+        if !self.states.contains_key(party) {
+            let state = match load_state(self.connection, party)? {
+                Some(state) => state,
+                None => self.begin_party(party)?,
+            };
+            self.states.insert(party.clone(), state);
+        }
+        self.states
+            .get_mut(party)
+            .ok_or_else(|| damaged("a party's state"))
+    }
+
+    /// Begins the journals of a party that the store has never seen.
+    fn begin_party(&mut self, party: &PartyId) -> Result<PartyState, StoreError> {
+        let epoch = if self.shared.is_hub {
+            // Epochs come from the clock and only grow.
+            (self.shared.now().0 / 1_000_000).max(1) as u64
+        } else {
+            0
+        };
+        let state = PartyState {
+            party: party.clone(),
+            epoch,
+            submissions: self.journal(party, Direction::Submissions.number(), epoch)?,
+            deliveries: self.journal(party, Direction::Deliveries.number(), epoch)?,
+            head: Place::root(party, Direction::Submissions, epoch),
+            acknowledged: Place::root(party, Direction::Submissions, epoch),
+            delivered: 0,
+            delivered_acknowledged: Place::root(party, Direction::Deliveries, epoch),
+            consumed: 0,
+            token: None,
+            copy: None,
+            aside_journal: 0,
+            aside_from: 1,
+            aside_to: 0,
+            counts: Counts::default(),
+        };
+        Ok(state)
+    }
+
+    pub(super) fn journal(
+        &self,
+        party: &PartyId,
+        direction: u8,
+        epoch: u64,
+    ) -> Result<i64, StoreError> {
+        let key = params![party.as_str(), direction, epoch as i64];
+        self.connection
+            .prepare_cached(
+                "INSERT INTO journal (party, direction, epoch) VALUES (?1, ?2, ?3) \
+                 ON CONFLICT DO NOTHING",
+            )?
+            .execute(key)?;
+        let id = self
+            .connection
+            .prepare_cached(
+                "SELECT id FROM journal WHERE party = ?1 AND direction = ?2 AND epoch = ?3",
+            )?
+            .query_row(key, |row| row.get(0))?;
+        Ok(id)
+    }
+
+    pub(super) fn aside_journal(&self, party: &PartyId) -> Result<i64, StoreError> {
+        self.journal(party, ASIDE, 0)
+    }
+
+    /// Writes back what a job changed.
+    pub(super) fn save_states(&mut self) -> Result<(), StoreError> {
+        let states = std::mem::take(&mut self.states);
+        for state in states.values() {
+            let counts = state.counts;
+            self.connection
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO party_state (party, epoch, submissions, deliveries, \
+                     head, head_chain, acknowledged, acknowledged_chain, delivered, \
+                     delivered_acknowledged, delivered_acknowledged_chain, consumed, token, \
+                     copy_first, copy_last, copy_chain, aside_journal, aside_from, aside_to, \
+                     accepted, duplicates, rejected, parked, repeated) VALUES (?1, ?2, ?3, ?4, \
+                     ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, \
+                     ?21, ?22, ?23, ?24)",
+                )?
+                .execute(params![
+                    state.party.as_str(),
+                    state.epoch as i64,
+                    state.submissions,
+                    state.deliveries,
+                    state.head.position as i64,
+                    state.head.chain.as_bytes(),
+                    state.acknowledged.position as i64,
+                    state.acknowledged.chain.as_bytes(),
+                    state.delivered as i64,
+                    state.delivered_acknowledged.position as i64,
+                    state.delivered_acknowledged.chain.as_bytes(),
+                    state.consumed as i64,
+                    state.token.map(|token| token.0.to_vec()),
+                    state.copy.map(|copy| copy.first as i64),
+                    state.copy.map(|copy| copy.last as i64),
+                    state.copy.map(|copy| copy.end_chain.as_bytes().to_vec()),
+                    state.aside_journal,
+                    state.aside_from as i64,
+                    state.aside_to as i64,
+                    counts.accepted as i64,
+                    counts.duplicates as i64,
+                    counts.rejected as i64,
+                    counts.parked as i64,
+                    counts.repeated_handovers as i64,
+                ])?;
+        }
+        Ok(())
+    }
+
+    /// Puts a row at a place of a submissions journal, with its parts.
+    pub(super) fn put_submission(&self, id: i64, row: &NewRow<'_>) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO submission (id, stored_at, event_id, complaint_id, event, \
+                 handover_digest, chain, effect) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .execute(params![
+                id,
+                row.now.0,
+                row.event_id.map(|id| id.as_bytes().to_vec()),
+                row.complaint_id.map(|id| id.to_vec()),
+                row.event,
+                row.handover_digest.map(|found| found.as_bytes().to_vec()),
+                row.chain.as_bytes(),
+                row.effect,
+            ])?;
+        self.put_parts(id, row.parts)
+    }
+
+    /// Puts the parts of a row's event.
+    pub(super) fn put_parts(&self, row: i64, parts: &[Part]) -> Result<(), StoreError> {
+        for (place, part) in parts.iter().take(PARTS_PER_EVENT).enumerate() {
+            let (bytes, erased_by) = match &part.state {
+                PartState::Present(bytes) => (Some(&**bytes), None),
+                PartState::Withheld => (None, None),
+                PartState::Erased(by) => (None, Some(by.as_bytes().as_slice())),
+            };
+            self.connection
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO part (id, kind, sha256, bytes, erased_by) \
+                     VALUES (?1, ?2, ?3, ?4, ?5)",
+                )?
+                .execute(params![
+                    (row << 2) | place as i64,
+                    kind_number(part.kind),
+                    part.sha256.as_bytes(),
+                    bytes,
+                    erased_by
+                ])?;
+        }
+        Ok(())
+    }
+
+    /// Takes a part's bytes away, and the hand-over digest with them.
+    pub(super) fn erase_part(
+        &self,
+        row: i64,
+        sha256: &Digest,
+        by: &EventId,
+    ) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(
+                "UPDATE part SET bytes = NULL, erased_by = ?3 \
+                 WHERE id BETWEEN ?1 << 2 AND (?1 << 2) | 3 AND sha256 = ?2",
+            )?
+            .execute(params![row, sha256.as_bytes(), by.as_bytes()])?;
+        self.connection
+            .prepare_cached("UPDATE submission SET handover_digest = NULL WHERE id = ?1")?
+            .execute([row])?;
+        Ok(())
+    }
+
+    /// Where the next submission of a party goes, and the chain there.
+    pub(super) fn next_submission(
+        &mut self,
+        party: &PartyId,
+        digest: &Digest,
+    ) -> Result<(i64, Digest), StoreError> {
+        let state = self.state(party)?;
+        state.head = Place {
+            position: state.head.position + 1,
+            chain: next_chain(&state.head.chain, digest),
+        };
+        let id = row_id(state.submissions, state.head.position);
+        let chain = state.head.chain;
+        self.touch(party);
+        Ok((id, chain))
+    }
+}
+
+/// What an accepted own event changes at this node.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct OwnEffect {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) anonymous: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) confidential: Option<bool>,
+    /// (event, digest of the part, hex).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) erases: Option<(EventId, String)>,
+}
+
+impl OwnEffect {
+    pub(super) fn of(event: &Event) -> Option<Self> {
+        use crate::domain::EventBody;
+        match &event.body {
+            EventBody::VisibilityChanged {
+                anonymous,
+                confidential,
+            } => Some(Self {
+                anonymous: *anonymous,
+                confidential: *confidential,
+                erases: None,
+            }),
+            EventBody::PartErased { event_id, sha256 } => Some(Self {
+                anonymous: None,
+                confidential: None,
+                erases: Some((*event_id, sha256.to_string())),
+            }),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! What the node of a region writes when the hub delivers: inbox, the view of
+//! complaints by the hub's word, outcomes of own submissions.
+
+use rusqlite::{OptionalExtension as _, params};
+
+use crate::{
+    domain::{
+        Decision, DeliveryRecord, Digest, Event, EventHeader, EventId, Micros, Outcome, PartyId,
+    },
+    exchange::{Direction, Place},
+    store::{ReceiveBatch, ReceivedEntry, StoreError},
+};
+
+use super::{
+    blob16, damaged,
+    decisions::read_decision,
+    journal::{OwnEffect, row_id, submission_chain},
+    writer::Tx,
+};
+
+/// Effect, complaint and event of an own submission.
+type EffectRow = (Option<String>, Option<Vec<u8>>, Option<Vec<u8>>);
+
+impl Tx<'_> {
+    /// Stores deliveries.
+    pub(super) fn receive(
+        &mut self,
+        party: &PartyId,
+        batch: &ReceiveBatch,
+    ) -> Result<Place, StoreError> {
+        let state = self.state(party)?;
+        if state.delivered_acknowledged != batch.expected {
+            return Err(StoreError::Mismatch(format!(
+                "deliveries stand at {}, not at {}",
+                state.delivered_acknowledged.position, batch.expected.position
+            )));
+        }
+        let first = state.delivered + 1;
+        for (place, received) in batch.entries.iter().enumerate() {
+            let row = self
+                .state(party)?
+                .row(Direction::Deliveries, first + place as u64);
+            self.receive_one(party, row, received, batch.now)?;
+        }
+        let state = self.state(party)?;
+        state.delivered = batch.head.position;
+        state.delivered_acknowledged = batch.head;
+        self.connection
+            .prepare_cached("INSERT OR REPLACE INTO mark (id, chain) VALUES (?1, ?2)")?
+            .execute(params![
+                row_id(self.state(party)?.deliveries, batch.head.position),
+                batch.head.chain.as_bytes()
+            ])?;
+        self.touch(party);
+        Ok(batch.head)
+    }
+
+    fn receive_one(
+        &mut self,
+        party: &PartyId,
+        row: i64,
+        received: &ReceivedEntry,
+        now: Micros,
+    ) -> Result<(), StoreError> {
+        let entry = &received.entry;
+        let event = (!entry.event.is_empty()).then_some(&*entry.event);
+        self.connection
+            .prepare_cached(
+                "INSERT INTO delivery (id, stored_at, header, event) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![row, now.0, &*entry.header, event])?;
+        self.put_parts(row, &entry.parts)?;
+        match &received.record {
+            Some(DeliveryRecord::Event(header)) => {
+                self.heard_event(party, row, header, received.event.as_ref())
+            }
+            Some(DeliveryRecord::Decisions(set)) => {
+                if set.epoch != self.state(party)?.epoch {
+                    return Ok(());
+                }
+                for (place, decision) in set.decisions.iter().enumerate() {
+                    let position = set.first_position + place as u64;
+                    self.heard_decision(party, position, decision)?;
+                }
+                let through = set.first_position + set.decisions.len() as u64 - 1;
+                self.acknowledged_by_decision(party, through)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn heard_event(
+        &mut self,
+        party: &PartyId,
+        row: i64,
+        header: &EventHeader,
+        event: Option<&Event>,
+    ) -> Result<(), StoreError> {
+        let json = header_json(header)?;
+        self.connection
+            .prepare_cached(
+                "INSERT OR IGNORE INTO history (party, complaint_id, revision, row, event_id, \
+                 author, accepted_at, hops, header) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?
+            .execute(params![
+                party.as_str(),
+                header.complaint_id.as_bytes(),
+                header.revision,
+                row,
+                header.event_id.as_bytes(),
+                header.party.as_str(),
+                header.accepted_at.0,
+                header.hops,
+                json
+            ])?;
+        self.connection
+            .prepare_cached(
+                "INSERT OR IGNORE INTO complaint_view (party, complaint_id) VALUES (?1, ?2)",
+            )?
+            .execute(params![party.as_str(), header.complaint_id.as_bytes()])?;
+        self.stands(
+            party,
+            header.complaint_id.as_bytes(),
+            header.revision,
+            header.status.code(),
+            header.handler.as_ref().map(|code| code.as_str()),
+            header.tracking_id.as_str(),
+            header.answer_missing,
+        )?;
+        let Some(event) = event else {
+            return Ok(());
+        };
+        self.note_filing(party, event)?;
+        if let Some(effect) = OwnEffect::of(event) {
+            self.take_effect(
+                party,
+                event.complaint_id.as_bytes(),
+                &effect,
+                &header.event_id,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn heard_decision(
+        &mut self,
+        party: &PartyId,
+        position: u64,
+        decision: &Decision,
+    ) -> Result<(), StoreError> {
+        let row = self.state(party)?.row(Direction::Submissions, position);
+        let is_new = read_decision(self.connection, row)?.is_none();
+        self.put_decision(row, decision)?;
+        if is_new {
+            self.count(party, decision.outcome)?;
+        }
+        let settled = matches!(decision.outcome, Outcome::Accepted | Outcome::Duplicate);
+        if let (true, Some(complaint), Some(status), Some(tracking_id)) = (
+            settled,
+            &decision.complaint_id,
+            decision.status,
+            &decision.tracking_id,
+        ) {
+            self.connection
+                .prepare_cached(
+                    "INSERT OR IGNORE INTO complaint_view (party, complaint_id) VALUES (?1, ?2)",
+                )?
+                .execute(params![party.as_str(), complaint.as_bytes()])?;
+            self.stands(
+                party,
+                complaint.as_bytes(),
+                decision.revision,
+                status.code(),
+                decision.handler.as_ref().map(|code| code.as_str()),
+                tracking_id.as_str(),
+                decision.answer_missing,
+            )?;
+            self.take_own_effect(party, row)?;
+        }
+        if decision.outcome == Outcome::Rejected {
+            // A reference that the hub did not link names nothing.
+            self.connection
+                .prepare_cached(
+                    "DELETE FROM reference WHERE party = ?1 AND complaint_id = ?2 AND row = ?3 \
+                     AND NOT EXISTS (SELECT 1 FROM complaint_view v WHERE v.party = ?1 \
+                     AND v.complaint_id = ?2 AND v.filed_row = ?3)",
+                )?
+                .execute(params![
+                    party.as_str(),
+                    decision.complaint_id.map(|id| id.as_bytes().to_vec()),
+                    row
+                ])?;
+        }
+        Ok(())
+    }
+
+    /// Where the complaint stands, by the hub's word; never backwards.
+    #[allow(clippy::too_many_arguments, reason = "one column each")]
+    fn stands(
+        &self,
+        party: &PartyId,
+        complaint: &[u8; 16],
+        revision: u32,
+        status: &str,
+        handler: Option<&str>,
+        tracking_id: &str,
+        answer_missing: bool,
+    ) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(
+                "UPDATE complaint_view SET status = ?4, handler = ?5, tracking_id = ?6, \
+                 answer_missing = ?7, revision = ?3 \
+                 WHERE party = ?1 AND complaint_id = ?2 AND revision <= ?3",
+            )?
+            .execute(params![
+                party.as_str(),
+                complaint,
+                revision,
+                status,
+                handler,
+                tracking_id,
+                answer_missing
+            ])?;
+        Ok(())
+    }
+
+    /// An own event was accepted: what it changes here.
+    pub(super) fn take_own_effect(&mut self, party: &PartyId, row: i64) -> Result<(), StoreError> {
+        let found: Option<EffectRow> = self
+            .connection
+            .prepare_cached("SELECT effect, complaint_id, event_id FROM submission WHERE id = ?1")?
+            .query_row([row], |found| {
+                Ok((found.get(0)?, found.get(1)?, found.get(2)?))
+            })
+            .optional()?;
+        let Some((Some(effect), Some(complaint), Some(event_id))) = found else {
+            return Ok(());
+        };
+        let effect: OwnEffect =
+            serde_json::from_str(&effect).map_err(|_| damaged("an own effect"))?;
+        let by = EventId::from_bytes(blob16(&event_id)?);
+        self.take_effect(party, &blob16(&complaint)?, &effect, &by)
+    }
+
+    fn take_effect(
+        &mut self,
+        party: &PartyId,
+        complaint: &[u8; 16],
+        effect: &OwnEffect,
+        by: &EventId,
+    ) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(
+                "UPDATE complaint_view SET anonymous = coalesce(?3, anonymous), \
+                 confidential = coalesce(?4, confidential) WHERE party = ?1 AND complaint_id = ?2",
+            )?
+            .execute(params![
+                party.as_str(),
+                complaint,
+                effect.anonymous,
+                effect.confidential
+            ])?;
+        let Some((event_id, sha256)) = &effect.erases else {
+            return Ok(());
+        };
+        let sha256 = hex::decode(sha256)
+            .ok()
+            .and_then(|bytes| Digest::from_slice(&bytes))
+            .ok_or_else(|| damaged("a digest"))?;
+        if let Some((row, _)) = self.dedup(event_id)? {
+            self.erase_part(row, &sha256, by)?;
+        }
+        let delivered: Option<i64> = self
+            .connection
+            .prepare_cached(
+                "SELECT row FROM history WHERE complaint_id = ?1 AND party = ?2 AND event_id = ?3",
+            )?
+            .query_row(
+                params![complaint, party.as_str(), event_id.as_bytes()],
+                |row| row.get(0),
+            )
+            .optional()?;
+        if let Some(row) = delivered {
+            self.erase_part(row, &sha256, by)?;
+        }
+        Ok(())
+    }
+
+    /// A decision on `through` acknowledges through it.
+    fn acknowledged_by_decision(
+        &mut self,
+        party: &PartyId,
+        through: u64,
+    ) -> Result<(), StoreError> {
+        let state = self.state(party)?.clone();
+        if through <= state.acknowledged.position || through > state.head.position {
+            return Ok(());
+        }
+        if let Some(chain) = submission_chain(self.connection, &state, through)? {
+            self.state(party)?.acknowledged = Place {
+                position: through,
+                chain,
+            };
+        }
+        Ok(())
+    }
+}
+
+fn header_json(header: &EventHeader) -> Result<String, StoreError> {
+    super::view::HeaderRow::from(header).json()
+}

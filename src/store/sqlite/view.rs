@@ -1,0 +1,504 @@
+//! Reading: receipts, complaints and their histories, as one party may see
+//! them, and the chains of deliveries.
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    domain::{
+        Complaint, ComplaintId, ComplaintName, Digest, EventHeader, EventId, InstitutionCode,
+        Micros, Outcome, PartKind, PartyId, Progress, Reference, Role, Status, SystemName, Telling,
+        TrackingId, readable_parts,
+    },
+    exchange::{Direction, Entry, Place, delivery_digest},
+    store::{ComplaintRecord, HistoryRecord, Receipt, StoreError},
+};
+
+use super::{
+    Shared, blob16, damaged,
+    decisions::read_decision,
+    deliver::{ToldEvent, header},
+    digest,
+    journal::{PartyState, load_state, parts_of, position_of, readable_bits, row_id},
+};
+
+/// Delivery rows that are hashed in one read.
+const HASH_PAGE: u64 = 1_000;
+
+/// A header as it is kept beside the history of an adapter.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct HeaderRow {
+    status: Status,
+    handler: Option<InstitutionCode>,
+    tracking_id: TrackingId,
+    role: Role,
+    readable_parts: Vec<PartKind>,
+    answer_missing: bool,
+}
+
+impl From<&EventHeader> for HeaderRow {
+    fn from(header: &EventHeader) -> Self {
+        Self {
+            status: header.status,
+            handler: header.handler.clone(),
+            tracking_id: header.tracking_id.clone(),
+            role: header.role,
+            readable_parts: header.readable_parts.clone(),
+            answer_missing: header.answer_missing,
+        }
+    }
+}
+
+impl HeaderRow {
+    pub(super) fn json(&self) -> Result<String, StoreError> {
+        serde_json::to_string(self).map_err(|_| damaged("a header can't be written"))
+    }
+}
+
+/// Event and complaint of a submission.
+type IdsRow = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+/// Where a row of a party's submissions stands; `None`: no such row.
+pub(super) fn receipt_of_row(
+    connection: &Connection,
+    state: &PartyState,
+    is_hub: bool,
+    row: i64,
+) -> Result<Option<Receipt>, StoreError> {
+    let found: Option<IdsRow> = connection
+        .prepare_cached("SELECT event_id, complaint_id FROM submission WHERE id = ?1")?
+        .query_row([row], |found| Ok((found.get(0)?, found.get(1)?)))
+        .optional()?;
+    let Some((Some(event_id), complaint_id)) = found else {
+        return Ok(None);
+    };
+    let decision = read_decision(connection, row)?;
+    let complaint_id = match complaint_id {
+        Some(bytes) => Some(ComplaintId::from_bytes(blob16(&bytes)?)),
+        None => decision.as_ref().and_then(|found| found.complaint_id),
+    };
+    let is_acknowledged =
+        row >> 36 == state.submissions && position_of(row) <= state.acknowledged.position;
+    let progress = match decision.as_ref().map(|found| found.outcome) {
+        Some(Outcome::Accepted) => Progress::Accepted,
+        Some(Outcome::Duplicate) => Progress::Duplicate,
+        Some(Outcome::Rejected) => Progress::Rejected,
+        Some(Outcome::Parked) => Progress::Parked,
+        None if is_acknowledged || is_hub => Progress::AtHub,
+        None => Progress::Stored,
+    };
+    Ok(Some(Receipt {
+        event_id: EventId::from_bytes(blob16(&event_id)?),
+        complaint_id: complaint_id.unwrap_or_else(|| ComplaintId::from_bytes([0; 16])),
+        progress,
+        repeated: false,
+        decision,
+    }))
+}
+
+/// The receipt of an own event, by its id.
+pub(super) fn receipt(
+    connection: &Connection,
+    party: &PartyId,
+    is_hub: bool,
+    event: &EventId,
+) -> Result<Option<Receipt>, StoreError> {
+    let Some(state) = load_state(connection, party)? else {
+        return Ok(None);
+    };
+    let row: Option<i64> = connection
+        .prepare_cached("SELECT row FROM dedup WHERE event_id = ?1")?
+        .query_row([event.as_bytes()], |row| row.get(0))
+        .optional()?;
+    // Ids are derived from the party, but a hub keeps those of all parties.
+    let Some(row) = row.filter(|row| !is_hub || row >> 36 == state.submissions) else {
+        return Ok(None);
+    };
+    receipt_of_row(connection, &state, is_hub, row)
+}
+
+/// The complaint that a name means to a local system of a party.
+pub(super) fn find(
+    connection: &Connection,
+    is_hub: bool,
+    party: &PartyId,
+    system: &SystemName,
+    name: &ComplaintName,
+) -> Result<Option<ComplaintId>, StoreError> {
+    let id: Option<Vec<u8>> = match name {
+        ComplaintName::Reference(reference) => connection
+            .prepare_cached(
+                "SELECT complaint_id FROM reference \
+                 WHERE party = ?1 AND system = ?2 AND reference = ?3",
+            )?
+            .query_row(
+                params![party.as_str(), system.as_str(), reference.as_str()],
+                |row| row.get(0),
+            )
+            .optional()?,
+        ComplaintName::TrackingId(tracking_id) if is_hub => connection
+            .prepare_cached("SELECT complaint_id FROM complaint WHERE tracking_id = ?1")?
+            .query_row([tracking_id.as_str()], |row| row.get(0))
+            .optional()?,
+        ComplaintName::TrackingId(tracking_id) => connection
+            .prepare_cached(
+                "SELECT complaint_id FROM complaint_view WHERE tracking_id = ?1 AND party = ?2",
+            )?
+            .query_row(params![tracking_id.as_str(), party.as_str()], |row| {
+                row.get(0)
+            })
+            .optional()?,
+        ComplaintName::Id(id) => Some(id.as_bytes().to_vec()),
+    };
+    let Some(id) = id else { return Ok(None) };
+    let id = ComplaintId::from_bytes(blob16(&id)?);
+    let takes_part = if is_hub {
+        load_complaint(connection, &id)?
+            .is_some_and(|complaint| told_through(&complaint, party).is_some())
+    } else {
+        connection
+            .prepare_cached("SELECT 1 FROM complaint_view WHERE party = ?1 AND complaint_id = ?2")?
+            .exists(params![party.as_str(), id.as_bytes()])?
+    };
+    Ok(takes_part.then_some(id))
+}
+
+pub(super) fn load_complaint(
+    connection: &Connection,
+    id: &ComplaintId,
+) -> Result<Option<Complaint>, StoreError> {
+    let state: Option<String> = connection
+        .prepare_cached("SELECT state FROM complaint WHERE complaint_id = ?1")?
+        .query_row([id.as_bytes()], |row| row.get(0))
+        .optional()?;
+    state
+        .map(|json| serde_json::from_str(&json))
+        .transpose()
+        .map_err(|_| damaged("a complaint's state can't be read"))
+}
+
+fn told_through(complaint: &Complaint, party: &PartyId) -> Option<u32> {
+    complaint
+        .participants
+        .iter()
+        .find(|participant| &participant.party == party)
+        .map(|participant| participant.told_through)
+}
+
+impl Shared {
+    /// Row and header of one revision, as a party is told it (hub).
+    pub(super) fn header_of(
+        &self,
+        connection: &Connection,
+        complaint: &Complaint,
+        revision: u32,
+        telling: &Telling,
+    ) -> Result<(i64, EventHeader), StoreError> {
+        let (row, told) = connection
+            .prepare_cached(
+                "SELECT row, event_id, author, accepted_at, hops FROM history \
+                 WHERE complaint_id = ?1 AND revision = ?2 AND party = ''",
+            )?
+            .query_row(params![complaint.id.as_bytes(), revision], |found| {
+                Ok((
+                    found.get::<_, i64>(0)?,
+                    (
+                        blob16(&found.get::<_, Vec<u8>>(1)?)?,
+                        found.get::<_, String>(2)?,
+                        found.get::<_, i64>(3)?,
+                        found.get::<_, u32>(4)?,
+                    ),
+                ))
+            })?;
+        let (event_id, author, accepted_at, hops) = told;
+        let told = ToldEvent {
+            event_id: EventId::from_bytes(event_id),
+            author: PartyId::parse(&author).map_err(|_| damaged("an author"))?,
+            accepted_at: Micros(accepted_at),
+            hops,
+        };
+        let decision = read_decision(connection, row)?
+            .ok_or_else(|| damaged("a revision without its decision"))?;
+        Ok((row, header(complaint, &decision, told, telling)?))
+    }
+
+    /// A complaint at the hub, as a party may see it.
+    pub(super) fn complaint_at_hub(
+        &self,
+        connection: &Connection,
+        party: &PartyId,
+        id: &ComplaintId,
+    ) -> Result<Option<ComplaintRecord>, StoreError> {
+        let Some(complaint) = load_complaint(connection, id)? else {
+            return Ok(None);
+        };
+        let Some(through) = told_through(&complaint, party) else {
+            return Ok(None);
+        };
+        let registry = self.registry.borrow().clone();
+        let directory = &registry.directory;
+        let role = match &complaint.handler {
+            Some(handler) if directory.reader_of(handler) == Some(party) => Role::Handler,
+            None if directory.triage_reader() == Some(party) => Role::Triage,
+            _ if &complaint.origin == party => Role::Origin,
+            _ => Role::Copy,
+        };
+        let telling = Telling {
+            party: party.clone(),
+            role,
+            from_revision: 1,
+            through_revision: through,
+            readable_parts: readable_parts(&complaint, party, role),
+        };
+        let state = load_state(connection, party)?;
+        let mut history = Vec::new();
+        let mut last = None;
+        for revision in 1..=through.min(complaint.revision) {
+            let (row, header) = self.header_of(connection, &complaint, revision, &telling)?;
+            let is_own = &header.party == party;
+            let receipt = match (&state, is_own) {
+                (Some(state), true) => receipt_of_row(connection, state, true, row)?,
+                _ => None,
+            };
+            history.push(HistoryRecord {
+                revision,
+                entry: entry_of(connection, row, readable_bits(&telling.readable_parts))?,
+                header: Some(header.clone()),
+                receipt,
+            });
+            last = Some(header);
+        }
+        Ok(Some(ComplaintRecord {
+            id: complaint.id,
+            tracking_id: Some(complaint.tracking_id.clone()),
+            origin: Some((
+                complaint.origin.clone(),
+                complaint.system.clone(),
+                complaint.reference.clone(),
+            )),
+            status: last.as_ref().map(|header| header.status),
+            handler: last.as_ref().and_then(|header| header.handler.clone()),
+            revision: last.as_ref().map_or(0, |header| header.revision),
+            anonymous: complaint.anonymous,
+            confidential: complaint.confidential,
+            answer_missing: last.is_some_and(|header| header.answer_missing),
+            own_reference: own_reference(connection, party, id)?,
+            history,
+        }))
+    }
+}
+
+fn own_reference(
+    connection: &Connection,
+    party: &PartyId,
+    id: &ComplaintId,
+) -> Result<Option<Reference>, StoreError> {
+    let text: Option<String> = connection
+        .prepare_cached("SELECT reference FROM reference WHERE party = ?1 AND complaint_id = ?2")?
+        .query_row(params![party.as_str(), id.as_bytes()], |row| row.get(0))
+        .optional()?;
+    text.map(|text| Reference::parse(&text))
+        .transpose()
+        .map_err(|_| damaged("a reference"))
+}
+
+/// A submission's or a delivery's event as an entry.
+fn entry_of(connection: &Connection, row: i64, readable: i64) -> Result<Entry, StoreError> {
+    let event: Vec<u8> = connection
+        .prepare_cached(
+            "SELECT event FROM submission WHERE id = ?1 \
+             UNION ALL SELECT event FROM delivery WHERE id = ?1",
+        )?
+        .query_row([row], |found| found.get(0))?;
+    Ok(Entry {
+        header: Bytes::new(),
+        event: Bytes::from(event),
+        parts: parts_of(connection, row, readable)?,
+        handover_digest: None,
+    })
+}
+
+/// A complaint at an adapter, as a party knows it.
+pub(super) fn complaint_at_node(
+    connection: &Connection,
+    party: &PartyId,
+    id: &ComplaintId,
+) -> Result<Option<ComplaintRecord>, StoreError> {
+    let Some(state) = load_state(connection, party)? else {
+        return Ok(None);
+    };
+    let mut statement = connection.prepare_cached(
+        "SELECT origin_party, origin_system, origin_reference, tracking_id, status, handler, \
+         revision, anonymous, confidential, answer_missing FROM complaint_view \
+         WHERE party = ?1 AND complaint_id = ?2",
+    )?;
+    let mut rows = statement.query(params![party.as_str(), id.as_bytes()])?;
+    let Some(row) = rows.next()? else {
+        return Ok(None);
+    };
+    let text = |index| row.get::<_, Option<String>>(index);
+    let origin = match (text(0)?, text(1)?, text(2)?) {
+        (Some(party), Some(system), Some(reference)) => {
+            let parsed = (
+                PartyId::parse(&party),
+                SystemName::parse(&system),
+                Reference::parse(&reference),
+            );
+            match parsed {
+                (Ok(party), Ok(system), Ok(reference)) => Some((party, system, reference)),
+                _ => return Err(damaged("a complaint's origin")),
+            }
+        }
+        _ => None,
+    };
+    let record = ComplaintRecord {
+        id: *id,
+        tracking_id: text(3)?
+            .map(|text| TrackingId::parse(&text))
+            .transpose()
+            .map_err(|_| damaged("a Tracking ID"))?,
+        origin,
+        status: text(4)?.and_then(|code| Status::from_code(&code)),
+        handler: text(5)?
+            .map(|code| InstitutionCode::parse(&code))
+            .transpose()
+            .map_err(|_| damaged("an institution's code"))?,
+        revision: row.get(6)?,
+        anonymous: row.get(7)?,
+        confidential: row.get(8)?,
+        answer_missing: row.get(9)?,
+        own_reference: own_reference(connection, party, id)?,
+        history: node_history(connection, &state, id)?,
+    };
+    Ok(Some(record))
+}
+
+/// Delivered revisions and own events; what is not decided comes last.
+fn node_history(
+    connection: &Connection,
+    state: &PartyState,
+    id: &ComplaintId,
+) -> Result<Vec<HistoryRecord>, StoreError> {
+    let mut history = Vec::new();
+    let mut statement = connection.prepare_cached(
+        "SELECT revision, row, event_id, author, accepted_at, hops, header FROM history \
+         WHERE party = ?1 AND complaint_id = ?2",
+    )?;
+    let mut rows = statement.query(params![state.party.as_str(), id.as_bytes()])?;
+    while let Some(found) = rows.next()? {
+        let kept: HeaderRow = serde_json::from_str(&found.get::<_, String>(6)?)
+            .map_err(|_| damaged("a header can't be read"))?;
+        let revision = found.get(0)?;
+        history.push(HistoryRecord {
+            revision,
+            entry: entry_of(connection, found.get(1)?, 3)?,
+            header: Some(EventHeader {
+                event_id: EventId::from_bytes(blob16(&found.get::<_, Vec<u8>>(2)?)?),
+                complaint_id: *id,
+                revision,
+                status: kept.status,
+                handler: kept.handler,
+                tracking_id: kept.tracking_id,
+                party: PartyId::parse(&found.get::<_, String>(3)?)
+                    .map_err(|_| damaged("an author"))?,
+                accepted_at: Micros(found.get(4)?),
+                role: kept.role,
+                readable_parts: kept.readable_parts,
+                hops: found.get(5)?,
+                answer_missing: kept.answer_missing,
+            }),
+            receipt: None,
+        });
+    }
+    let mut statement = connection.prepare_cached(
+        "SELECT id, event_id FROM submission WHERE complaint_id = ?1 ORDER BY id",
+    )?;
+    let mut rows = statement.query([id.as_bytes()])?;
+    while let Some(found) = rows.next()? {
+        let row: i64 = found.get(0)?;
+        let journal_is_own = row >> 36 == state.submissions || row >> 36 == state.aside_journal;
+        // After a re-append the same event may stand twice: dedup knows which.
+        let first: Option<i64> = connection
+            .prepare_cached("SELECT row FROM dedup WHERE event_id = ?1")?
+            .query_row([found.get::<_, Option<Vec<u8>>>(1)?], |row| row.get(0))
+            .optional()?;
+        if !journal_is_own || first.is_some_and(|first| first != row) {
+            continue;
+        }
+        let receipt = receipt_of_row(connection, state, false, row)?;
+        let revision = receipt
+            .as_ref()
+            .and_then(|receipt| receipt.decision.as_ref())
+            .map_or(0, |decision| decision.revision);
+        history.push(HistoryRecord {
+            revision,
+            entry: entry_of(connection, row, 3)?,
+            header: None,
+            receipt,
+        });
+    }
+    history.sort_by_key(|step| match step.revision {
+        0 => u32::MAX,
+        revision => revision,
+    });
+    Ok(history)
+}
+
+/// The chain of the deliveries at a position: from the nearest mark on. Also
+/// says how many rows had to be hashed.
+pub(super) fn delivery_place(
+    connection: &Connection,
+    state: &PartyState,
+    position: u64,
+) -> Result<Option<(Place, u64)>, StoreError> {
+    if position > state.delivered {
+        return Ok(None);
+    }
+    let root = Place::root(&state.party, Direction::Deliveries, state.epoch);
+    let mut place = connection
+        .prepare_cached(
+            "SELECT id, chain FROM mark WHERE id BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT 1",
+        )?
+        .query_row(
+            [
+                row_id(state.deliveries, 0),
+                row_id(state.deliveries, position),
+            ],
+            |row| {
+                Ok(Place {
+                    position: position_of(row.get(0)?),
+                    chain: digest(&row.get::<_, Vec<u8>>(1)?)?,
+                })
+            },
+        )
+        .optional()?
+        .unwrap_or(root);
+    let known = state.delivered_acknowledged;
+    if known.position <= position && known.position > place.position {
+        place = known;
+    }
+    let hashed = position - place.position;
+    while place.position < position {
+        let through = position.min(place.position + HASH_PAGE);
+        let before = place.position;
+        let mut statement = connection.prepare_cached(
+            "SELECT d.header, coalesce(d.event, s.event) FROM delivery d \
+             LEFT JOIN submission s ON s.id = d.event_row WHERE d.id BETWEEN ?1 AND ?2 ORDER BY d.id",
+        )?;
+        let mut rows = statement.query([
+            row_id(state.deliveries, place.position + 1),
+            row_id(state.deliveries, through),
+        ])?;
+        while let Some(row) = rows.next()? {
+            let header: Vec<u8> = row.get(0)?;
+            let event: Option<Vec<u8>> = row.get(1)?;
+            let next: Digest = delivery_digest(&header, event.as_deref());
+            place = place.after(&next);
+        }
+        if place.position == before {
+            return Err(damaged("a delivery is missing"));
+        }
+    }
+    Ok(Some((place, hashed)))
+}
