@@ -1,1 +1,45 @@
-//! Certificates: loading, reloading, revocation, the party that a certificate names, and the small CA for labs and pilots.
+//! Who is who: certificates, their loading, checking and reloading, the party
+//! that a certificate names, and the small CA for labs and pilots.
+//!
+//! Invariants: a set of files is used only after it has been checked as a
+//! whole, and the old one stays in force until then; private keys are written
+//! for their owner alone and never overwritten by accident. This room must
+//! not know gRPC, the store, or what a party may do.
+
+mod authority;
+mod files;
+mod material;
+mod peer;
+mod refusal;
+mod reload;
+mod show;
+
+#[cfg(test)]
+mod tests;
+
+pub use authority::{Authority, Issued, Lifetime, Subject, request};
+pub use files::write_new;
+pub use material::{Files, Material, Purpose};
+pub use peer::{PeerIdentity, PeerRole, TrustDomain};
+pub use refusal::{Refusal, refusal};
+pub use reload::{ReloadState, watch_files};
+pub use show::show;
+
+/// Why certificates, keys or roots can't be used, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct IdentityError {
+    /// For machines, for example `CERTIFICATE_EXPIRED`.
+    pub reason: &'static str,
+    /// What is wrong, where, and what to do.
+    pub why: String,
+}
+
+impl IdentityError {
+    pub(crate) fn new(reason: &'static str, why: impl Into<String>) -> Self {
+        Self {
+            reason,
+            why: why.into(),
+        }
+    }
+}

@@ -1,1 +1,28 @@
-//! Drives an exchange session over a transport and a store; the same code at both ends.
+//! Drives an exchange session over a transport and a store; the same code at
+//! both ends.
+//!
+//! Invariants: nothing is acknowledged before it is on disk; the reader of the
+//! line never waits for the writer; every wait is bounded. This room must not
+//! know doors, routing, or who may connect.
+
+mod drive;
+mod envelope;
+mod headers;
+mod node;
+mod serve;
+mod side;
+mod state;
+
+pub use drive::LinkEnd;
+pub use headers::WireHeaders;
+pub use node::{NodeLink, run_node};
+pub use serve::{HubLink, first_frame, run_hub};
+pub use state::{LinkState, Phase};
+
+/// The version of the protocol that this software speaks.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Name and version, as peers show it.
+pub fn software() -> String {
+    format!("jembatan/{}", env!("CARGO_PKG_VERSION"))
+}

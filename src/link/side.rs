@@ -154,7 +154,7 @@ fn received(entry: Entry) -> ReceivedEntry {
     let record = match wire::decode_header(&entry.header) {
         Ok(record) => Some(record),
         Err(error) => {
-            tracing::warn!(event = "delivery_header_unreadable", %error);
+            tracing::warn!(event = "delivery_header_unreadable", error = %error.why);
             None
         }
     };

@@ -1,0 +1,266 @@
+//! A checked set of certificate, key, roots and CRLs, and the TLS settings
+//! that it makes.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    client::{Resumption, WebPkiServerVerifier, danger::ServerCertVerifier as _},
+    crypto::CryptoProvider,
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
+
+use crate::domain::{Micros, PartyId};
+
+use super::{
+    IdentityError, PeerIdentity, PeerRole, TrustDomain,
+    files::{read_certificates, read_crls, read_key},
+    refusal,
+};
+
+/// Where the files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    /// The certificate and, after it, its intermediates.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The CA certificates that are trusted.
+    pub roots: PathBuf,
+    /// Certificate revocation lists.
+    pub crls: Vec<PathBuf>,
+}
+
+/// Who uses it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Purpose {
+    /// The hub.
+    Hub,
+    /// A party; the certificate must name it, or nobody of the trust domain
+    /// (then the hub knows it by its fingerprint).
+    Party(PartyId),
+}
+
+/// A set that has been checked as a whole.
+pub struct Material {
+    identity: PeerIdentity,
+    key: Arc<CertifiedKey>,
+    roots: Arc<RootCertStore>,
+    crls: Vec<CertificateRevocationListDer<'static>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl std::fmt::Debug for Material {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Material")
+            .field("serial", &self.identity.serial)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Material {
+    /// Reads and checks: the key fits the certificate, the chain verifies
+    /// against our own roots at `now`, our own name is in it, CRLs are
+    /// readable.
+    ///
+    /// # Errors
+    /// What is wrong, in which file, and what to do.
+    pub fn load(
+        files: &Files,
+        purpose: &Purpose,
+        trust_domain: &TrustDomain,
+        now: Micros,
+    ) -> Result<Self, IdentityError> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let chain = read_certificates(&files.certificate)?;
+        let private = read_key(&files.key)?;
+        let mut roots = RootCertStore::empty();
+        for root in read_certificates(&files.roots)? {
+            roots.add(root).map_err(|error| {
+                IdentityError::new(
+                    "ROOT_UNUSABLE",
+                    format!("{}: a root can't be used: {error}", files.roots.display()),
+                )
+            })?;
+        }
+        let mut crls = Vec::new();
+        for path in &files.crls {
+            crls.extend(read_crls(path)?);
+        }
+        let key = CertifiedKey::from_der(chain, private, &provider).map_err(|error| {
+            IdentityError::new(
+                "KEY_MISMATCH",
+                format!(
+                    "{} is not the key of {}: {error}",
+                    files.key.display(),
+                    files.certificate.display()
+                ),
+            )
+        })?;
+        let leaf = key.cert.first().ok_or_else(|| {
+            IdentityError::new("CERTIFICATE_UNREADABLE", "the certificate file is empty")
+        })?;
+        let identity = PeerIdentity::of(leaf, trust_domain)?;
+        let material = Self {
+            identity,
+            key: Arc::new(key),
+            roots: Arc::new(roots),
+            crls,
+            provider,
+        };
+        material.check_name(files, purpose, trust_domain)?;
+        material.check_chain(files, purpose, now)?;
+        Ok(material)
+    }
+
+    /// Our own certificate.
+    pub fn identity(&self) -> &PeerIdentity {
+        &self.identity
+    }
+
+    /// Settings of a listener: mutual TLS 1.3, nobody without a certificate,
+    /// no resumption (a resumed client is not verified again).
+    ///
+    /// # Errors
+    /// Roots or CRLs can't be used.
+    pub fn server_config(&self) -> Result<Arc<ServerConfig>, IdentityError> {
+        let mut verifier =
+            WebPkiClientVerifier::builder_with_provider(self.roots.clone(), self.provider.clone());
+        if !self.crls.is_empty() {
+            verifier = verifier
+                .with_crls(self.crls.clone())
+                .only_check_end_entity_revocation();
+        }
+        let verifier = verifier.build().map_err(unusable)?;
+        let mut config = ServerConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(unusable)?
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(self.key.clone())));
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(Arc::new(config))
+    }
+
+    /// Settings of a dialer.
+    ///
+    /// # Errors
+    /// Roots or CRLs can't be used.
+    pub fn client_config(&self) -> Result<Arc<ClientConfig>, IdentityError> {
+        let verifier = self.server_verifier()?;
+        let mut config = ClientConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(unusable)?
+            .with_webpki_verifier(verifier)
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(self.key.clone())));
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.resumption = Resumption::disabled();
+        Ok(Arc::new(config))
+    }
+
+    fn server_verifier(&self) -> Result<Arc<WebPkiServerVerifier>, IdentityError> {
+        let mut verifier =
+            WebPkiServerVerifier::builder_with_provider(self.roots.clone(), self.provider.clone());
+        if !self.crls.is_empty() {
+            verifier = verifier
+                .with_crls(self.crls.clone())
+                .only_check_end_entity_revocation();
+        }
+        verifier.build().map_err(unusable)
+    }
+
+    fn check_name(
+        &self,
+        files: &Files,
+        purpose: &Purpose,
+        trust_domain: &TrustDomain,
+    ) -> Result<(), IdentityError> {
+        let expected = match purpose {
+            Purpose::Hub => trust_domain.hub_uri(),
+            Purpose::Party(party) => trust_domain.party_uri(party),
+        };
+        let fits = match (purpose, &self.identity.role) {
+            (Purpose::Hub, Some(PeerRole::Hub)) => true,
+            (Purpose::Party(party), Some(PeerRole::Party(named))) => named == party,
+            (Purpose::Party(_), None) => self.identity.uris.is_empty(),
+            _ => false,
+        };
+        if fits {
+            return Ok(());
+        }
+        let found = match self.identity.uris.as_slice() {
+            [] => "no URI at all".to_owned(),
+            uris => uris.join(", "),
+        };
+        Err(IdentityError::new(
+            "WRONG_NAME",
+            format!(
+                "{} names {found}, but this node is {expected}: check which certificate is configured",
+                files.certificate.display()
+            ),
+        ))
+    }
+
+    fn check_chain(
+        &self,
+        files: &Files,
+        purpose: &Purpose,
+        now: Micros,
+    ) -> Result<(), IdentityError> {
+        let at = UnixTime::since_unix_epoch(Duration::from_micros(now.0.max(0) as u64));
+        let (leaf, intermediates) = self
+            .key
+            .cert
+            .split_first()
+            .ok_or_else(|| IdentityError::new("CERTIFICATE_UNREADABLE", "no certificate"))?;
+        let outcome = match purpose {
+            Purpose::Hub => {
+                let name = self.identity.names.first().ok_or_else(|| {
+                    IdentityError::new(
+                        "WRONG_NAME",
+                        format!(
+                            "{} has no DNS name and no IP address beside its URI: Java, Go and Python clients would refuse it",
+                            files.certificate.display()
+                        ),
+                    )
+                })?;
+                let name = ServerName::try_from(name.clone()).map_err(|error| {
+                    IdentityError::new("WRONG_NAME", format!("{name:?}: {error}"))
+                })?;
+                self.server_verifier()?
+                    .verify_server_cert(leaf, intermediates, &name, &[], at)
+                    .map(drop)
+            }
+            Purpose::Party(_) => WebPkiClientVerifier::builder_with_provider(
+                self.roots.clone(),
+                self.provider.clone(),
+            )
+            .build()
+            .map_err(unusable)?
+            .verify_client_cert(leaf, intermediates, at)
+            .map(drop),
+        };
+        outcome.map_err(|error| {
+            let found = refusal(&error, "this node");
+            IdentityError::new(
+                found.reason,
+                format!("{}: {}", files.certificate.display(), found.why),
+            )
+        })
+    }
+
+    /// The certificates that are sent.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.key.cert
+    }
+}
+
+fn unusable(error: impl std::fmt::Display) -> IdentityError {
+    IdentityError::new(
+        "ROOT_UNUSABLE",
+        format!("the roots or CRLs can't be used: {error}"),
+    )
+}

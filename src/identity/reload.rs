@@ -1,0 +1,88 @@
+//! New certificates, keys, roots and CRLs without a restart: a whole new set
+//! is loaded, checked, then swapped; on any failure the old one stays.
+
+use std::{sync::Arc, time::Duration};
+
+use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{domain::Micros, runtime::Clock};
+
+use super::{Files, Material, Purpose, TrustDomain};
+
+/// How reloading goes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReloadState {
+    /// Sets that were taken into use since the start.
+    pub reloads: u64,
+    /// Sets that were refused since the start.
+    pub failures: u64,
+    /// Why the files as they stand now are not in use.
+    pub last_error: Option<String>,
+}
+
+/// Looks at the files every so often and swaps what has changed, until it is
+/// told to stop.
+pub async fn watch_files(
+    current: watch::Sender<Arc<Material>>,
+    state: watch::Sender<ReloadState>,
+    (files, purpose, trust_domain): (Files, Purpose, TrustDomain),
+    clock: Arc<dyn Clock>,
+    every: Duration,
+    stop: CancellationToken,
+) {
+    let mut seen = content_of(&files);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(every) => {}
+        }
+        let found = content_of(&files);
+        if found == seen {
+            continue;
+        }
+        seen = found;
+        let now = Micros(clock.now_micros());
+        match Material::load(&files, &purpose, &trust_domain, now) {
+            Ok(material) => {
+                tracing::info!(
+                    event = "tls_reloaded",
+                    serial = %material.identity().serial,
+                    "new certificates are in use"
+                );
+                current.send_replace(Arc::new(material));
+                state.send_modify(|state| {
+                    state.reloads += 1;
+                    state.last_error = None;
+                });
+            }
+            Err(error) => {
+                tracing::error!(
+                    event = "tls_reload_failed",
+                    reason = error.reason,
+                    why = %error.why,
+                    "the files have changed but can't be used: the old ones stay in use"
+                );
+                state.send_modify(|state| {
+                    state.failures += 1;
+                    state.last_error = Some(error.why.clone());
+                });
+            }
+        }
+    }
+}
+
+/// A digest of all files, as they stand.
+fn content_of(files: &Files) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    let paths = [&files.certificate, &files.key, &files.roots]
+        .into_iter()
+        .chain(&files.crls);
+    for path in paths {
+        let content = std::fs::read(path).unwrap_or_default();
+        hash.update((content.len() as u64).to_be_bytes());
+        hash.update(&content);
+    }
+    hash.finalize().into()
+}

@@ -1,0 +1,224 @@
+//! Files, names and the small CA.
+
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    domain::{Micros, PartyId},
+    runtime::{Clock as _, SystemClock},
+};
+
+use super::{
+    Authority, Files, IdentityError, Lifetime, Material, PeerIdentity, PeerRole, Purpose,
+    ReloadState, Subject, TrustDomain, request, show, watch_files, write_new,
+};
+
+fn now() -> Micros {
+    Micros(SystemClock.now_micros())
+}
+
+fn domain() -> TrustDomain {
+    TrustDomain::parse("jembatan.example").unwrap()
+}
+
+fn party(id: &str) -> PartyId {
+    PartyId::parse(id).unwrap()
+}
+
+struct Lab {
+    directory: tempfile::TempDir,
+    authority: Authority,
+}
+
+fn lab() -> Lab {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::init(&directory.path().join("ca"), &domain(), now(), false).unwrap();
+    Lab {
+        directory,
+        authority,
+    }
+}
+
+impl Lab {
+    fn at(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn issue(&self, id: &str) -> Files {
+        let subject = Subject::Party(party(id));
+        let lifetime = Lifetime::days(now(), 30);
+        let issued = self.authority.issue(&subject, lifetime).unwrap();
+        let files = Files {
+            certificate: self.at(&format!("{id}.pem")),
+            key: self.at(&format!("{id}.key")),
+            roots: self.at("ca/ca.pem"),
+            crls: Vec::new(),
+        };
+        write_new(&files.key, &issued.key.unwrap(), true, true).unwrap();
+        write_new(&files.certificate, &issued.certificate, false, true).unwrap();
+        files
+    }
+}
+
+fn load(files: &Files, id: &str, at: Micros) -> Result<Material, IdentityError> {
+    Material::load(files, &Purpose::Party(party(id)), &domain(), at)
+}
+
+/// Scenario: a key is written, then read by everybody; files are written twice.
+/// Guarantee: mode 0600, an exposed key is refused with the cure, nothing is
+/// overwritten by surprise, a CA least of all.
+#[cfg(unix)]
+#[test]
+fn keys_are_for_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let lab = lab();
+    let files = lab.issue("pemda-33");
+    let mode = |path: &PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&files.key), 0o600);
+    assert_eq!(mode(&lab.at("ca/ca.key")), 0o600);
+    assert_eq!(mode(&lab.at("ca")), 0o700);
+    fs::set_permissions(&files.key, fs::Permissions::from_mode(0o644)).unwrap();
+    let error = load(&files, "pemda-33", now()).unwrap_err();
+    assert_eq!(error.reason, "KEY_EXPOSED");
+    assert!(error.why.contains("chmod 600"), "{error}");
+    let before = fs::read(lab.at("ca/ca.key")).unwrap();
+    let again = Authority::init(&lab.at("ca"), &domain(), now(), false)
+        .err()
+        .unwrap();
+    assert_eq!(again.reason, "FILE_EXISTS");
+    assert_eq!(fs::read(lab.at("ca/ca.key")).unwrap(), before);
+}
+
+/// Scenario: a set of files with one thing wrong at a time.
+/// Guarantee: each is refused as a whole, naming the file and what to do.
+#[test]
+fn a_set_is_checked_as_a_whole() {
+    let lab = lab();
+    let other = lab.issue("pemda-52");
+    let good = lab.issue("pemda-33");
+    assert!(load(&good, "pemda-33", now()).is_ok());
+    let mixed = Files {
+        key: other.key.clone(),
+        ..good.clone()
+    };
+    let stranger = Authority::init(&lab.at("other-ca"), &domain(), now(), false).unwrap();
+    let unknown = Files {
+        roots: stranger.directory().join("ca.pem"),
+        ..good.clone()
+    };
+    let late = Micros(now().0 + 40 * 86_400_000_000);
+    let early = Micros(now().0 - 2 * 86_400_000_000);
+    for (files, id, at, reason, word) in [
+        (&mixed, "pemda-33", now(), "KEY_MISMATCH", "pemda-52.key"),
+        (&unknown, "pemda-33", now(), "UNKNOWN_CA", "roots"),
+        (&other, "pemda-33", now(), "WRONG_NAME", "pemda-52"),
+        (&good, "pemda-33", late, "CERTIFICATE_EXPIRED", "clock"),
+        (
+            &good,
+            "pemda-33",
+            early,
+            "CERTIFICATE_NOT_YET_VALID",
+            "clock",
+        ),
+    ] {
+        let error = load(files, id, at).unwrap_err();
+        assert_eq!(error.reason, reason, "{error}");
+        assert!(error.why.contains(word), "{error}");
+    }
+}
+
+/// Scenario: a region makes a key and a request; the hub's operator signs it
+/// for the party that the operator means.
+/// Guarantee: the certificate fits the region's key and names that party, not
+/// what the request says; the authority never saw the key.
+#[test]
+fn a_key_never_leaves_its_region() {
+    let lab = lab();
+    let (csr, key) = request("hub").unwrap();
+    let subject = Subject::Party(party("pemda-33.74"));
+    let lifetime = Lifetime::days(now(), 90);
+    let signed = lab.authority.sign(&csr, &subject, lifetime).unwrap();
+    assert_eq!(signed.key, None);
+    let files = Files {
+        certificate: lab.at("c.pem"),
+        key: lab.at("c.key"),
+        roots: lab.at("ca/ca.pem"),
+        crls: Vec::new(),
+    };
+    write_new(&files.certificate, &signed.certificate, false, false).unwrap();
+    write_new(&files.key, &key, true, false).unwrap();
+    let material = load(&files, "pemda-33.74", now()).unwrap();
+    let role = material.identity().role.clone();
+    assert_eq!(role, Some(PeerRole::Party(party("pemda-33.74"))));
+    let (shown, what) = show(&files.certificate, &domain()).unwrap();
+    assert_eq!((what, shown.days_left(now())), ("party", 89));
+    assert!(
+        lab.authority
+            .sign("no request", &subject, lifetime)
+            .is_err()
+    );
+}
+
+/// Scenario: the same certificate in the eyes of another trust domain.
+/// Guarantee: it names nobody there.
+#[test]
+fn another_trust_domain_names_nobody_here() {
+    let lab = lab();
+    let files = lab.issue("pemda-33");
+    let material = load(&files, "pemda-33", now()).unwrap();
+    let other = TrustDomain::parse("other.example").unwrap();
+    let seen = PeerIdentity::of(&material.chain()[0], &other).unwrap();
+    assert_eq!(seen.role, None);
+    assert!(TrustDomain::parse("Upper.Example").is_err());
+}
+
+/// Scenario: files change: to a new certificate, then to a pair that does not
+/// fit together.
+/// Guarantee: the new one is taken into use without a restart; the mismatched
+/// pair is not, and the failure is counted and kept for people.
+#[tokio::test]
+async fn reloading_takes_whole_sets_only() {
+    let lab = lab();
+    let files = lab.issue("pemda-33");
+    let first = load(&files, "pemda-33", now()).unwrap();
+    let first_serial = first.identity().serial.clone();
+    let (newest, mut material) = watch::channel(Arc::new(first));
+    let (state, mut states) = watch::channel(ReloadState::default());
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(watch_files(
+        newest,
+        state,
+        (files.clone(), Purpose::Party(party("pemda-33")), domain()),
+        Arc::new(SystemClock),
+        Duration::from_millis(10),
+        stop.clone(),
+    ));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let patience = Duration::from_secs(20);
+    lab.issue("pemda-33");
+    let reloaded = states.wait_for(|state| state.reloads > 0);
+    tokio::time::timeout(patience, reloaded)
+        .await
+        .unwrap()
+        .unwrap();
+    let second_serial = material.borrow_and_update().identity().serial.clone();
+    assert_ne!(first_serial, second_serial);
+    let other = lab.issue("pemda-52");
+    fs::copy(&other.key, &files.key).unwrap();
+    let failed = states.wait_for(|state| state.failures > 0 && state.last_error.is_some());
+    let failed = tokio::time::timeout(patience, failed)
+        .await
+        .unwrap()
+        .unwrap()
+        .clone();
+    assert!(failed.last_error.unwrap().contains("is not the key of"));
+    assert_eq!(
+        material.borrow().identity().serial,
+        second_serial,
+        "the old set stays"
+    );
+    stop.cancel();
+    task.await.unwrap();
+}

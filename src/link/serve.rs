@@ -1,0 +1,212 @@
+//! The hub's end of a link: it answers `Open`, then both ends are alike.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
+use tonic::{Status, Streaming};
+
+use crate::{
+    domain::{Limits, Micros, PartyId},
+    exchange::{
+        Direction, DrainReason, Frame, Open, Opened, Place, PreviousEpoch, Receiver, Sender,
+        Session, SessionOptions, hub_alarm,
+    },
+    runtime::{Clock, random_unit},
+    store::{Heads, HubStore, SessionToken, StoreError},
+    wire::{self, v1},
+};
+
+use super::{
+    PROTOCOL_VERSION,
+    drive::{Driver, Jobs, LinkEnd},
+    envelope::Envelope as _,
+    side::HubSide,
+    software,
+    state::{LinkState, Phase},
+};
+
+/// Longest wait for the first frame.
+const FIRST_FRAME: Duration = Duration::from_secs(15);
+
+/// What the hub's end needs.
+pub struct HubLink {
+    /// Whose link.
+    pub party: PartyId,
+    /// Where it writes.
+    pub store: Arc<dyn HubStore>,
+    /// Fences other sessions of this party.
+    pub token: SessionToken,
+    /// Announced to the node.
+    pub limits: Limits,
+    /// The hub's clock.
+    pub clock: Arc<dyn Clock>,
+    /// Tells the session to end.
+    pub stop: watch::Receiver<Option<DrainReason>>,
+    /// What the link tells of itself.
+    pub state: Arc<watch::Sender<LinkState>>,
+    /// When the hub's own certificate ends.
+    pub certificate_expires_at: Option<Micros>,
+}
+
+/// Reads the frame with which a node begins.
+///
+/// # Errors
+/// None came in time, or it is another one: the status for the node.
+pub async fn first_frame(inbound: &mut Streaming<v1::ExchangeRequest>) -> Result<Open, Status> {
+    let message = timeout(FIRST_FRAME, inbound.message())
+        .await
+        .map_err(|_| Status::deadline_exceeded("no Open came in time"))??;
+    let frame = message
+        .and_then(super::envelope::Envelope::open)
+        .ok_or_else(|| Status::invalid_argument("the stream must begin with Open"))?;
+    match wire::frame_from_proto(frame) {
+        Ok(Frame::Open(open)) if open.versions.contains(&PROTOCOL_VERSION) => Ok(*open),
+        Ok(Frame::Open(open)) => Err(Status::failed_precondition(format!(
+            "UNSUPPORTED_VERSION: this hub speaks version {PROTOCOL_VERSION}, the node speaks {:?}",
+            open.versions
+        ))),
+        Ok(_) => Err(Status::invalid_argument("the stream must begin with Open")),
+        Err(error) => Err(Status::invalid_argument(format!(
+            "Open can't be read: {error}"
+        ))),
+    }
+}
+
+/// Runs the hub's end until the session is over.
+pub async fn run_hub(
+    link: HubLink,
+    open: Open,
+    inbound: Streaming<v1::ExchangeRequest>,
+    outbound: mpsc::Sender<v1::ExchangeResponse>,
+) -> LinkEnd {
+    let (heads, opened) = match answer(&link, &open).await {
+        Ok(answer) => answer,
+        Err(error) => return LinkEnd::Store(error),
+    };
+    let epoch = opened.epoch;
+    let is_same_epoch = open.epoch == epoch;
+    let alarm = hub_alarm(&open, &opened);
+    let frame = wire::frame_to_proto(Frame::Opened(Box::new(opened)));
+    if outbound
+        .send(v1::ExchangeResponse::seal(frame))
+        .await
+        .is_err()
+    {
+        return LinkEnd::Closed;
+    }
+    if let Some((reason, why)) = alarm {
+        return LinkEnd::Mismatch { reason, why };
+    }
+    if !is_same_epoch {
+        // The node enters the epoch and opens again.
+        return wait_for_close(inbound).await;
+    }
+    // What the node holds it holds on its disk, and the chain has agreed.
+    if let Err(error) = link
+        .store
+        .acknowledge(&link.party, Direction::Deliveries, open.received)
+        .await
+    {
+        return LinkEnd::Store(error);
+    }
+    let now = Micros(link.clock.now_micros());
+    link.state.send_modify(|state| {
+        state.enter(Phase::Connected, now);
+        state.last_heard = Some(now);
+        state.clock_skew_ms = (open.sent_at.0 - now.0) / 1_000;
+        state.peer_software.clone_from(&open.software);
+    });
+    let session = Session::new(SessionOptions {
+        sender: Sender::new(Direction::Deliveries, epoch, open.received, &link.limits),
+        receiver: Receiver::new(
+            Direction::Submissions,
+            epoch,
+            heads.submissions,
+            &link.limits,
+        ),
+        limits: link.limits.clone(),
+        copy: None,
+        heartbeat_jitter: 0.8 + 0.4 * random_unit(),
+        now_ms: 0,
+    });
+    let driver = Driver {
+        side: Arc::new(HubSide {
+            party: link.party,
+            store: link.store,
+            token: link.token,
+            clock: link.clock.clone(),
+        }),
+        session,
+        inbound,
+        outbound,
+        heads,
+        stop: link.stop,
+        state: link.state,
+        clock: link.clock,
+        certificate_expires_at: link.certificate_expires_at,
+        began: Instant::now(),
+        jobs: Jobs::default(),
+    };
+    driver.run().await
+}
+
+async fn wait_for_close(mut inbound: Streaming<v1::ExchangeRequest>) -> LinkEnd {
+    let closing = async { while let Ok(Some(_)) = inbound.message().await {} };
+    let _ = timeout(FIRST_FRAME, closing).await;
+    LinkEnd::Reopen
+}
+
+/// Where the hub stands, seen from where the node says it stands.
+async fn answer(link: &HubLink, open: &Open) -> Result<(Heads, Opened), StoreError> {
+    let store = &link.store;
+    let party = &link.party;
+    let heads = store.open_session(party, link.token).await?;
+    let is_same_epoch = open.epoch == heads.epoch;
+    let root = Place::root(party, Direction::Submissions, heads.epoch);
+    let (at_acknowledged, at_shorter_head, at_received) = if is_same_epoch {
+        let shorter = open.head.position.min(heads.submissions.position);
+        (
+            store
+                .place_at(party, Direction::Submissions, open.acknowledged.position)
+                .await?,
+            store
+                .place_at(party, Direction::Submissions, shorter)
+                .await?
+                .unwrap_or(root),
+            store
+                .place_at(party, Direction::Deliveries, open.received.position)
+                .await?,
+        )
+    } else {
+        (None, root, None)
+    };
+    let ended = store.ended_epoch(party).await?;
+    let opened = Opened {
+        version: PROTOCOL_VERSION,
+        capabilities: Vec::new(),
+        instance_id: store.instance_id(),
+        software: software(),
+        epoch: heads.epoch,
+        at_acknowledged,
+        at_shorter_head,
+        head: heads.submissions,
+        deliveries_head: heads.deliveries,
+        at_received,
+        consumed_through: heads.consumed_through,
+        limits: link.limits.clone(),
+        sent_at: Micros(link.clock.now_micros()),
+        previous_epoch: ended.map(|ended| PreviousEpoch {
+            epoch: ended.epoch,
+            submissions: ended.submissions,
+            deliveries: ended.deliveries,
+        }),
+        party: party.clone(),
+    };
+    Ok((heads, opened))
+}
