@@ -1,1 +1,11 @@
-//! The node of a region: its links up to the hub and their supervision. Must not know the hub.
+//! The node of a region: one link for each of its parties, its doors, its
+//! supervision.
+//!
+//! Invariants: the door stays open whatever the line does; a link comes back
+//! for ever; after new certificates the new session is opened first. Must not
+//! know the hub.
+
+mod party;
+mod run;
+
+pub use run::{AdapterAddresses, AdapterError, run};

@@ -1,1 +1,33 @@
-//! The settings of a node: the documented default file is the default; unknown keys are errors.
+//! The settings of a node, read from TOML.
+//!
+//! The documented default file *is* the default: `deploy/*.toml` is compiled
+//! in ([`HUB_FILE`], [`ADAPTER_FILE`], [`DIRECTORY_FILE`]), and tests compare
+//! it with the defaults in this room. Unknown keys are errors that name file,
+//! line, column and key, and say which key was probably meant. Relative paths
+//! are meant from the file's own directory, so that a configuration can be
+//! moved as a whole. This room reads files; it opens no socket and no store,
+//! and knows nothing of ours but the domain.
+
+mod adapter;
+mod directory;
+mod error;
+mod hub;
+mod load;
+mod shared;
+mod status_map;
+mod suggest;
+#[cfg(test)]
+mod tests;
+
+pub use adapter::{ADAPTER_FILE, AdapterConfig, HubAddress, LinkParty, LocalSystem, TrustConfig};
+pub use directory::{DIRECTORY_FILE, DirectoryFile};
+pub use error::ConfigError;
+pub use hub::{
+    DirectorySource, HUB_FILE, HubConfig, ListenConfig, NationalConfig, SessionConfig, TlsConfig,
+};
+pub use load::{Settings, load};
+pub use shared::{
+    DoorConfig, DoorToken, HealthConfig, LogConfig, LogFormat, LogLevel, Scope, ShutdownConfig,
+    TokenDigest,
+};
+pub use status_map::load_status_map;

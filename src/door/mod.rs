@@ -1,1 +1,418 @@
-//! What local systems talk to: the same few use cases beneath gRPC and plain HTTP.
+//! What local systems talk to: the same few use cases beneath every door.
+//!
+//! Invariants: a door answers "stored" only when it is on disk; it refuses at
+//! once whatever it can know by itself; a caller acts only for the party and
+//! the system that its token, or its certificate, names. This room must not
+//! know links.
+
+mod cursor;
+mod directory;
+mod error;
+mod grpc;
+mod http;
+mod tokens;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    domain::{
+        ComplaintId, ComplaintName, DeliveryRecord, EventBody, Handover, IdempotencyKey, Item,
+        LocalStatus, Mapped, Micros, NewEvent, PartyId, Policy, Progress, Reference, StatusMap,
+        SystemName,
+    },
+    exchange::Direction,
+    runtime::{Clock, random_bytes},
+    store::{ComplaintRecord, JournalEntry, NewSubmission, Receipt, Store},
+    wire::{self, Composing},
+};
+
+pub use cursor::Cursor;
+pub use directory::{DirectoryDoor, MayOperate};
+pub use error::DoorError;
+pub use grpc::{Access, Gateway, Scope};
+pub use http::router;
+pub use tokens::{PARTY_HEADER, TokenRule, Tokens};
+
+/// Items of one fetch, at most.
+const FETCH_ITEMS: usize = 500;
+/// Bytes of one fetch, about.
+const FETCH_BYTES: usize = 2 * 1024 * 1024;
+
+/// Who calls.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The party that it acts for.
+    pub party: PartyId,
+    /// The local system that its token names.
+    pub system: Option<SystemName>,
+    /// IANA zone in which the party counts days.
+    pub time_zone: String,
+    /// The party's mapping table for mirrored statuses.
+    pub status_map: Arc<StatusMap>,
+}
+
+/// The use cases.
+#[derive(Clone)]
+pub struct Door {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    policy: Policy,
+    longest_wait: Duration,
+}
+
+/// One item of an inbox.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InboxItem {
+    /// Where it stands.
+    pub cursor: Cursor,
+    /// The delivery.
+    pub entry: JournalEntry,
+    /// What its header says; of decisions, the one that is meant.
+    pub record: InboxRecord,
+}
+
+/// What an item is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum InboxRecord {
+    /// An event of another party.
+    Event(Box<crate::domain::EventHeader>),
+    /// The hub's decision on an own submission.
+    Decision(Box<crate::domain::Decision>),
+}
+
+impl Door {
+    /// A door before a store.
+    pub fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        policy: Policy,
+        longest_wait: Duration,
+    ) -> Self {
+        Self {
+            store,
+            clock,
+            policy,
+            longest_wait,
+        }
+    }
+
+    /// Stores hand-overs; one result each, in order.
+    ///
+    /// # Errors
+    /// The store can't write: nothing of the batch was stored.
+    pub async fn submit(
+        &self,
+        caller: &Caller,
+        handovers: Vec<Handover>,
+    ) -> Result<Vec<Result<Receipt, DoorError>>, DoorError> {
+        let now = Micros(self.clock.now_micros());
+        let mut results: Vec<Option<Result<Receipt, DoorError>>> = Vec::new();
+        let mut batch = Vec::new();
+        for handover in handovers {
+            match self.prepare(caller, handover, now).await {
+                Ok(new) => {
+                    batch.push(new);
+                    results.push(None);
+                }
+                Err(error) => results.push(Some(Err(error))),
+            }
+        }
+        let mut stored = self.store.submit(batch, now).await?.into_iter();
+        let results = results.into_iter().map(|found| match found {
+            Some(refused) => refused,
+            None => match stored.next() {
+                Some(outcome) => outcome.map_err(DoorError::from),
+                None => Err(DoorError::Unavailable(
+                    "the store lost an answer".to_owned(),
+                )),
+            },
+        });
+        Ok(results.collect())
+    }
+
+    /// Stores one hand-over and, with a wait, brings the hub's decision along
+    /// if it comes in time; on time-out it says how far it has come.
+    ///
+    /// # Errors
+    /// Why it was not stored.
+    pub async fn submit_one(
+        &self,
+        caller: &Caller,
+        handover: Handover,
+        wait: Duration,
+    ) -> Result<Receipt, DoorError> {
+        let mut changes = self.store.watch(&caller.party);
+        let receipt = self
+            .submit(caller, vec![handover])
+            .await?
+            .pop()
+            .unwrap_or_else(|| Err(DoorError::Unavailable("no answer".to_owned())))?;
+        let deadline = Instant::now() + wait.min(self.longest_wait);
+        let mut latest = receipt;
+        while latest.decision.is_none() && !wait.is_zero() {
+            if timeout_at(deadline, changes.changed()).await.is_err() {
+                break;
+            }
+            if let Some(found) = self.store.receipt(&caller.party, &latest.event_id).await? {
+                latest = Receipt {
+                    repeated: latest.repeated,
+                    ..found
+                };
+            }
+        }
+        Ok(latest)
+    }
+
+    /// A new code in a local system's status column.
+    ///
+    /// # Errors
+    /// Why the event was not stored. A code without a row in the mapping table
+    /// is stored as it is, logged, and changes nothing.
+    pub async fn mirror_status(
+        &self,
+        caller: &Caller,
+        system: SystemName,
+        reference: Reference,
+        (status, note, at): (LocalStatus, String, Option<Micros>),
+        key: IdempotencyKey,
+        wait: Duration,
+    ) -> Result<Receipt, DoorError> {
+        let mut event = NewEvent::new(
+            ComplaintName::Reference(reference),
+            EventBody::StatusMirrored {
+                declined: false,
+                ignored: false,
+            },
+        );
+        event.text = note;
+        event.occurred_at = at;
+        event.local_status = Some(status);
+        let handover = Handover {
+            system,
+            key: Some(key),
+            item: Item::Event(Box::new(event)),
+        };
+        self.submit_one(caller, handover, wait).await
+    }
+
+    /// A complaint with its history, as the caller's party may see it.
+    ///
+    /// # Errors
+    /// It is unknown, or the party takes no part in it: they look alike.
+    pub async fn complaint(
+        &self,
+        caller: &Caller,
+        system: &SystemName,
+        name: &ComplaintName,
+    ) -> Result<ComplaintRecord, DoorError> {
+        let id = self.find(caller, system, name).await?;
+        self.store
+            .complaint(&caller.party, &id)
+            .await?
+            .ok_or(DoorError::UnknownComplaint)
+    }
+
+    /// Items of the inbox after a cursor (else after what was acknowledged).
+    /// With a wait it answers as soon as there is one.
+    ///
+    /// # Errors
+    /// The cursor is of another epoch, or the store can't read.
+    pub async fn fetch(
+        &self,
+        caller: &Caller,
+        after: Option<Cursor>,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Vec<InboxItem>, DoorError> {
+        let limit = match limit {
+            0 => 100,
+            limit => limit.min(FETCH_ITEMS),
+        };
+        let deadline = Instant::now() + wait.min(self.longest_wait);
+        let mut changes = self.store.watch(&caller.party);
+        loop {
+            let heads = self.store.heads(&caller.party).await?;
+            let start = after.unwrap_or(Cursor::at(heads.epoch, heads.consumed_through));
+            if start.epoch != heads.epoch {
+                return Err(DoorError::invalid(
+                    "after",
+                    "is of an earlier epoch: fetch without it",
+                ));
+            }
+            let items = self.items_after(caller, start, limit).await?;
+            if !items.is_empty() || wait.is_zero() {
+                return Ok(items);
+            }
+            if timeout_at(deadline, changes.changed()).await.is_err() {
+                return Ok(Vec::new());
+            }
+        }
+    }
+
+    /// Everything through this cursor has been taken over by the local system.
+    ///
+    /// # Errors
+    /// The cursor is of another epoch, or the store can't write.
+    pub async fn acknowledge(&self, caller: &Caller, through: Cursor) -> Result<Cursor, DoorError> {
+        let heads = self.store.heads(&caller.party).await?;
+        if through.epoch != heads.epoch {
+            return Err(DoorError::invalid("through", "is of an earlier epoch"));
+        }
+        let whole = through.whole_deliveries();
+        let consumed = self.store.consume(&caller.party, whole).await?;
+        Ok(Cursor::at(heads.epoch, consumed))
+    }
+
+    async fn items_after(
+        &self,
+        caller: &Caller,
+        start: Cursor,
+        limit: usize,
+    ) -> Result<Vec<InboxItem>, DoorError> {
+        let entries = self
+            .store
+            .read(
+                &caller.party,
+                Direction::Deliveries,
+                start.first_unread(),
+                limit,
+                FETCH_BYTES,
+            )
+            .await?;
+        let mut items = Vec::new();
+        for entry in entries {
+            let position = entry.position;
+            match wire::decode_header(&entry.entry.header) {
+                Ok(DeliveryRecord::Event(header)) => items.push(InboxItem {
+                    cursor: Cursor::at(start.epoch, position),
+                    entry,
+                    record: InboxRecord::Event(Box::new(header)),
+                }),
+                Ok(DeliveryRecord::Decisions(set)) => {
+                    let last = set.decisions.len().saturating_sub(1);
+                    for (place, decision) in set.decisions.into_iter().enumerate() {
+                        let cursor = if place == last {
+                            Cursor::at(start.epoch, position)
+                        } else {
+                            Cursor::within(start.epoch, position, place as u32)
+                        };
+                        if cursor > start {
+                            items.push(InboxItem {
+                                cursor,
+                                entry: entry.clone(),
+                                record: InboxRecord::Decision(Box::new(decision)),
+                            });
+                        }
+                    }
+                }
+                Err(unreadable) => {
+                    tracing::error!(
+                        event = "delivery_header_unreadable",
+                        party = %caller.party,
+                        position,
+                        why = %unreadable.why,
+                        "a newer hub says something that this version does not know: update this node"
+                    );
+                }
+            }
+        }
+        items.truncate(limit);
+        Ok(items)
+    }
+
+    async fn find(
+        &self,
+        caller: &Caller,
+        system: &SystemName,
+        name: &ComplaintName,
+    ) -> Result<ComplaintId, DoorError> {
+        self.store
+            .find(&caller.party, system, name)
+            .await?
+            .ok_or(DoorError::UnknownComplaint)
+    }
+
+    /// Checks, maps and composes one hand-over.
+    async fn prepare(
+        &self,
+        caller: &Caller,
+        mut handover: Handover,
+        now: Micros,
+    ) -> Result<NewSubmission, DoorError> {
+        handover
+            .validate(&self.policy)
+            .map_err(DoorError::Invalid)?;
+        let digest = handover.digest();
+        let complaint_id = match &mut handover.item {
+            Item::Complaint(new) => {
+                if let Some(status) = &mut new.local_status {
+                    map_status(&caller.status_map, status);
+                }
+                None
+            }
+            Item::Event(new) => {
+                let id = self.find(caller, &handover.system, &new.complaint).await?;
+                map_event(&caller.status_map, new);
+                Some(id)
+            }
+        };
+        let composing = Composing {
+            party: &caller.party,
+            now,
+            time_zone: &caller.time_zone,
+            complaint_id,
+        };
+        let composed = wire::compose(&handover, composing, random_bytes::<16>)
+            .map_err(|error| DoorError::Invalid(vec![error]))?;
+        Ok(NewSubmission {
+            party: caller.party.clone(),
+            event: composed.event,
+            event_bytes: composed.event_bytes,
+            parts: composed.parts,
+            // Before any mapping: the same fields are the same hand-over.
+            handover_digest: digest,
+        })
+    }
+}
+
+fn map_status(map: &StatusMap, status: &mut LocalStatus) -> Mapped {
+    let mapped = map.map(&status.code, &status.name);
+    if let Mapped::Status(canonical) = mapped {
+        status.mapped = Some(canonical);
+    }
+    mapped
+}
+
+fn map_event(map: &StatusMap, new: &mut NewEvent) {
+    let Some(status) = &mut new.local_status else {
+        return;
+    };
+    let asked = status.mapped;
+    let mapped = map_status(map, status);
+    let EventBody::StatusMirrored { declined, ignored } = &mut new.body else {
+        return;
+    };
+    match mapped {
+        Mapped::Status(_) => {}
+        Mapped::Declined => *declined = true,
+        Mapped::Ignored => *ignored = true,
+        // The caller may have mapped it itself, or said what it means.
+        Mapped::Unmapped if asked.is_some() || *declined || *ignored => {}
+        Mapped::Unmapped => {
+            // Kept as it is, never guessed and never dropped: work to do.
+            tracing::warn!(
+                event = "status_unmapped",
+                code = %status.code,
+                name = %status.name,
+                "this local status has no row in the mapping table: add one to the file that status_map names"
+            );
+        }
+    }
+}
+
+/// Whether an item has come to its end at this node.
+pub fn is_settled(progress: Progress) -> bool {
+    !matches!(progress, Progress::Stored | Progress::AtHub)
+}

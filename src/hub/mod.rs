@@ -4,6 +4,11 @@
 //! allows, at every moment of a session; what the hub acknowledges is on its
 //! disk. Must not know the adapter.
 
+mod exchange;
+mod peers;
+mod run;
 mod sessions;
 
+pub use peers::{ByCertificate, Refused, resolve};
+pub use run::{HubAddresses, HubError, run};
 pub use sessions::{SessionFacts, SessionGuard, Sessions, forbidden};

@@ -120,6 +120,13 @@ impl Sessions {
         }
     }
 
+    /// Whether a later session of this party has taken over.
+    pub fn is_superseded(&self, party: &PartyId, token: SessionToken) -> bool {
+        self.lock()
+            .get(party)
+            .is_some_and(|live| live.facts.token != token)
+    }
+
     /// How many are live.
     pub fn count(&self) -> usize {
         self.lock().len()

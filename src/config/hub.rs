@@ -1,0 +1,203 @@
+//! Settings of the hub.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{InstitutionCode, Limits, PartyId, Policy, SystemName};
+
+use super::{
+    DoorConfig, HealthConfig, LogConfig, Settings, ShutdownConfig,
+    shared::{check_limits, check_policy, resolve, wrong},
+};
+
+/// The documented default file of the hub.
+pub const HUB_FILE: &str = include_str!("../../deploy/hub.toml");
+
+/// Settings of the hub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HubConfig {
+    /// Trust domain of the names in certificates.
+    pub trust_domain: String,
+    /// Where the store is kept.
+    pub directory: PathBuf,
+    /// Where parties connect.
+    pub listen: ListenConfig,
+    /// Where the national application connects.
+    pub door: DoorConfig,
+    /// Health and metrics.
+    pub health: HealthConfig,
+    /// The hub's certificate and what it trusts.
+    pub tls: TlsConfig,
+    /// The party behind the hub's own door.
+    pub national: NationalConfig,
+    /// Who takes part, as a file.
+    pub directory_file: DirectorySource,
+    /// Numbers about complaints.
+    pub policy: Policy,
+    /// Numbers about links.
+    pub limits: Limits,
+    /// Life of a session.
+    pub session: SessionConfig,
+    /// How the hub stops.
+    pub shutdown: ShutdownConfig,
+    /// What the hub writes about itself.
+    pub log: LogConfig,
+}
+
+impl Default for HubConfig {
+    fn default() -> Self {
+        Self {
+            trust_domain: "jembatan.example".to_owned(),
+            directory: PathBuf::from("/var/lib/jembatan/hub"),
+            listen: ListenConfig::default(),
+            door: DoorConfig::default(),
+            health: HealthConfig::default(),
+            tls: TlsConfig::default(),
+            national: NationalConfig::default(),
+            directory_file: DirectorySource::default(),
+            policy: Policy::default(),
+            limits: Limits::default(),
+            session: SessionConfig::default(),
+            shutdown: ShutdownConfig::default(),
+            log: LogConfig::default(),
+        }
+    }
+}
+
+/// Where parties connect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListenConfig {
+    /// Mutual TLS: links of adapters, and the gateway service of unary parties.
+    pub links: SocketAddr,
+}
+
+impl Default for ListenConfig {
+    fn default() -> Self {
+        Self {
+            links: SocketAddr::from(([0, 0, 0, 0], 8443)),
+        }
+    }
+}
+
+/// A certificate, its key, and what is trusted. All files are PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsConfig {
+    /// Own certificate, leaf first.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Roots that are trusted.
+    pub roots: PathBuf,
+    /// Certificate revocation lists.
+    pub crls: Vec<PathBuf>,
+}
+
+impl Default for TlsConfig {
+    fn default() -> Self {
+        Self {
+            certificate: PathBuf::from("/etc/jembatan/hub.crt"),
+            key: PathBuf::from("/etc/jembatan/hub.key"),
+            roots: PathBuf::from("/etc/jembatan/roots.pem"),
+            crls: Vec::new(),
+        }
+    }
+}
+
+/// The national application: a party behind the hub's own door.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NationalConfig {
+    /// Its party; it also reads for national triage.
+    pub party: PartyId,
+    /// Its local system, where the door's caller names none.
+    pub system: SystemName,
+    /// The institution that it acts for, if it owns complaints itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub institution: Option<InstitutionCode>,
+}
+
+impl Default for NationalConfig {
+    fn default() -> Self {
+        // Both are literals that keep the limits of their types; a test reads
+        // them, so a change that breaks them shows.
+        Self {
+            party: PartyId::parse("nasional").expect("a valid literal"),
+            system: SystemName::parse("lapor").expect("a valid literal"),
+            institution: None,
+        }
+    }
+}
+
+/// Where the directory comes from, beside what the store has.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DirectorySource {
+    /// A file that is applied at every start; `None`: the store's word only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+}
+
+/// Life of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SessionConfig {
+    /// A session is asked to renew itself after so long, give or take a
+    /// little, so that parties do not come back in one moment.
+    pub max_age_hours: u32,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self { max_age_hours: 24 }
+    }
+}
+
+impl Settings for HubConfig {
+    fn resolve(&mut self, directory: &Path) {
+        resolve(directory, &mut self.directory);
+        let tls = &mut self.tls;
+        [&mut tls.certificate, &mut tls.key, &mut tls.roots]
+            .into_iter()
+            .chain(&mut tls.crls)
+            .chain(&mut self.directory_file.path)
+            .for_each(|path| resolve(directory, path));
+    }
+
+    fn check(&self) -> Result<(), (String, String)> {
+        check_trust_domain(&self.trust_domain)?;
+        // Other parties may stand behind the hub's door too; the directory
+        // knows them, this file does not.
+        let named: Vec<&PartyId> = [&self.national.party]
+            .into_iter()
+            .chain(self.door.tokens.iter().filter_map(|t| t.party.as_ref()))
+            .collect();
+        let single = named.iter().all(|party| **party == self.national.party);
+        self.door.check(if single { &named[..1] } else { &named })?;
+        check_limits(&self.limits)?;
+        check_policy(&self.policy)?;
+        if self.session.max_age_hours == 0 {
+            return wrong("session.max_age_hours", "must be at least 1");
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn check_trust_domain(name: &str) -> Result<(), (String, String)> {
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-_".contains(c);
+    if name.is_empty() || name.len() > 255 || !name.chars().all(is_allowed) {
+        return wrong(
+            "trust_domain",
+            format!(
+                "\"{name}\" is not a name such as jembatan.example: lower-case letters, digits, '.', '-' and '_'"
+            ),
+        );
+    }
+    Ok(())
+}

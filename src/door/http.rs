@@ -1,0 +1,340 @@
+//! The door in plain HTTP with JSON: six routes. JSON is the canonical JSON of
+//! the contract; errors are `application/problem+json` (RFC 9457).
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Path, Query, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post, put},
+};
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::{
+    domain::{ComplaintId, ComplaintName, IdempotencyKey, LocalStatus, Reference, TrackingId},
+    wire::{self, v1},
+};
+
+use super::{
+    Caller, Cursor, Door, DoorError, PARTY_HEADER, Scope, Tokens,
+    grpc::{complaint_to_proto, inbox_to_proto, receipt_to_proto},
+};
+
+/// Largest request that is read.
+const BODY_BYTES: usize = 1024 * 1024;
+/// How long `?wait=hub` waits.
+const WAIT_FOR_HUB: Duration = Duration::from_secs(30);
+
+#[derive(Clone)]
+struct Http {
+    door: Door,
+    tokens: Arc<Tokens>,
+}
+
+/// The routes before a door.
+pub fn router(door: Door, tokens: Arc<Tokens>) -> Router {
+    Router::new()
+        .route("/v1/complaints", post(file))
+        .route("/v1/complaints/{reference}", get(show))
+        .route("/v1/complaints/{reference}/events", post(event))
+        .route("/v1/complaints/{reference}/status", put(status))
+        .route("/v1/inbox", get(inbox))
+        .route("/v1/inbox/ack", post(acknowledge))
+        .fallback(|| async {
+            Problem(
+                DoorError::UnknownComplaint,
+                Some((404, "no such route: see docs/http.md")),
+            )
+        })
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .with_state(Http { door, tokens })
+}
+
+/// An error as HTTP says it.
+struct Problem(DoorError, Option<(u16, &'static str)>);
+
+impl From<DoorError> for Problem {
+    fn from(error: DoorError) -> Self {
+        Self(error, None)
+    }
+}
+
+impl From<crate::domain::FieldError> for Problem {
+    fn from(error: crate::domain::FieldError) -> Self {
+        Self(DoorError::Invalid(vec![error]), None)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Self(error, instead) = self;
+        let (code, reason, detail) = match instead {
+            Some((code, detail)) => (code, "NOT_FOUND", detail.to_owned()),
+            None => (error.http(), error.reason(), error.to_string()),
+        };
+        let fields: Vec<serde_json::Value> = match &error {
+            DoorError::Invalid(fields) => fields
+                .iter()
+                .map(|found| serde_json::json!({"field": found.field, "problem": found.problem}))
+                .collect(),
+            _ => Vec::new(),
+        };
+        let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut body = serde_json::json!({
+            "title": status.canonical_reason().unwrap_or("error"),
+            "status": code,
+            "reason": reason,
+            "detail": detail,
+        });
+        if !fields.is_empty() {
+            body["fields"] = fields.into();
+        }
+        if let DoorError::Conflict { stored, refused } = &error {
+            body["stored_digest"] = stored.to_string().into();
+            body["refused_digest"] = refused.to_string().into();
+        }
+        let mut response = (
+            status,
+            [(header::CONTENT_TYPE, "application/problem+json")],
+            body.to_string(),
+        )
+            .into_response();
+        if matches!(error, DoorError::Unavailable(_)) {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, header::HeaderValue::from_static("2"));
+        }
+        response
+    }
+}
+
+type Answer = Result<Response, Problem>;
+
+#[derive(Debug, Default, Deserialize)]
+struct Waiting {
+    #[serde(default)]
+    wait: String,
+    #[serde(default)]
+    system: String,
+}
+
+impl Waiting {
+    fn for_hub(&self) -> Result<Duration, DoorError> {
+        match self.wait.as_str() {
+            "" | "stored" => Ok(Duration::ZERO),
+            "hub" => Ok(WAIT_FOR_HUB),
+            _ => Err(DoorError::invalid(
+                "wait",
+                "must be hub (wait for the hub's decision, at most 30 s), or left out",
+            )),
+        }
+    }
+}
+
+async fn file(
+    State(http): State<Http>,
+    Query(query): Query<Waiting>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let caller = http.caller(&headers, Scope::Submit)?;
+    let new: v1::NewComplaint = json(&body)?;
+    let handover = v1::Handover {
+        item: Some(v1::handover::Item::Complaint(new)),
+        key: idempotency_key(&headers)?.unwrap_or_default(),
+        system: query.system.clone(),
+    };
+    http.submit(&caller, handover, query.for_hub()?).await
+}
+
+async fn event(
+    State(http): State<Http>,
+    Path(name): Path<String>,
+    Query(query): Query<Waiting>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let caller = http.caller(&headers, Scope::Submit)?;
+    let mut new: v1::NewEvent = json(&body)?;
+    new.complaint = Some(wire::complaint_name_to(&complaint_name(&name)?));
+    let handover = v1::Handover {
+        item: Some(v1::handover::Item::Event(new)),
+        key: idempotency_key(&headers)?.unwrap_or_default(),
+        system: query.system.clone(),
+    };
+    http.submit(&caller, handover, query.for_hub()?).await
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewStatus {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    note: String,
+    time: Option<jiff::Timestamp>,
+}
+
+async fn status(
+    State(http): State<Http>,
+    Path(reference): Path<String>,
+    Query(query): Query<Waiting>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let caller = http.caller(&headers, Scope::Submit)?;
+    let new: NewStatus = json(&body)?;
+    if new.code.is_empty() && new.name.is_empty() {
+        return Err(DoorError::invalid("code", "is missing: code or name is needed").into());
+    }
+    let key = idempotency_key(&headers)?.ok_or_else(|| {
+        DoorError::invalid(
+            "Idempotency-Key",
+            "is missing: without it a repeated request could not be told from a second change",
+        )
+    })?;
+    let system = wire::system_of(&query.system, caller.system.as_ref())?;
+    let time = new
+        .time
+        .map(|time| crate::domain::Micros(time.as_microsecond()));
+    let status = LocalStatus {
+        code: new.code,
+        name: new.name,
+        mapped: None,
+    };
+    let receipt = http
+        .door
+        .mirror_status(
+            &caller,
+            system,
+            Reference::parse(&reference)?,
+            (status, new.note, time),
+            IdempotencyKey::parse(&key)?,
+            query.for_hub()?,
+        )
+        .await?;
+    reply(&receipt_to_proto(&receipt))
+}
+
+async fn show(
+    State(http): State<Http>,
+    Path(name): Path<String>,
+    Query(query): Query<Waiting>,
+    headers: HeaderMap,
+) -> Answer {
+    let caller = http.caller(&headers, Scope::Read)?;
+    let system = wire::system_of(&query.system, caller.system.as_ref())?;
+    let record = http
+        .door
+        .complaint(&caller, &system, &complaint_name(&name)?)
+        .await?;
+    reply(&complaint_to_proto(&record))
+}
+
+#[derive(Debug, Deserialize)]
+struct Fetching {
+    #[serde(default)]
+    after: String,
+    #[serde(default)]
+    wait: u64,
+    #[serde(default)]
+    limit: usize,
+}
+
+async fn inbox(
+    State(http): State<Http>,
+    Query(query): Query<Fetching>,
+    headers: HeaderMap,
+) -> Answer {
+    let caller = http.caller(&headers, Scope::Inbox)?;
+    let after = match query.after.as_str() {
+        "" => None,
+        text => Some(Cursor::parse("after", text)?),
+    };
+    let wait = Duration::from_secs(query.wait.min(600));
+    let items = http.door.fetch(&caller, after, query.limit, wait).await?;
+    reply(&v1::FetchInboxResponse {
+        items: items.iter().map(inbox_to_proto).collect(),
+        complete_up_to: None,
+    })
+}
+
+async fn acknowledge(State(http): State<Http>, headers: HeaderMap, body: Bytes) -> Answer {
+    let caller = http.caller(&headers, Scope::Inbox)?;
+    let v1::AcknowledgeInboxRequest { through } = json(&body)?;
+    let through = http
+        .door
+        .acknowledge(&caller, Cursor::parse("through", &through)?)
+        .await?;
+    reply(&v1::AcknowledgeInboxResponse {
+        through: through.to_string(),
+    })
+}
+
+impl Http {
+    fn caller(&self, headers: &HeaderMap, scope: Scope) -> Result<Caller, DoorError> {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        self.tokens
+            .resolve(text("authorization"), text(PARTY_HEADER), scope)
+    }
+
+    async fn submit(&self, caller: &Caller, handover: v1::Handover, wait: Duration) -> Answer {
+        let handover = wire::handover_from_proto(handover, caller.system.as_ref())
+            .map_err(DoorError::Invalid)?;
+        let receipt = self.door.submit_one(caller, handover, wait).await?;
+        reply(&receipt_to_proto(&receipt))
+    }
+}
+
+/// A Tracking ID or an id is taken for one; anything else is a reference.
+fn complaint_name(text: &str) -> Result<ComplaintName, DoorError> {
+    if let Some(id) = ComplaintId::from_text(text) {
+        return Ok(ComplaintName::Id(id));
+    }
+    if let Some(id) = text.strip_prefix("tracking:") {
+        return TrackingId::parse(id)
+            .map(ComplaintName::TrackingId)
+            .map_err(|error| DoorError::Invalid(vec![error]));
+    }
+    Reference::parse(text)
+        .map(ComplaintName::Reference)
+        .map_err(|error| DoorError::Invalid(vec![error]))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, DoorError> {
+    headers
+        .get("idempotency-key")
+        .map(|value| {
+            value
+                .to_str()
+                // RFC draft: a structured-field string; bare ones are usual.
+                .map(|text| text.trim_matches('"').to_owned())
+                .map_err(|_| DoorError::invalid("Idempotency-Key", "must be ASCII"))
+        })
+        .transpose()
+}
+
+fn json<T: DeserializeOwned>(body: &Bytes) -> Result<T, DoorError> {
+    serde_json::from_slice(body).map_err(|error| {
+        DoorError::invalid(
+            "body",
+            &format!("is not the JSON that is needed here: {error}"),
+        )
+    })
+}
+
+fn reply<T: serde::Serialize>(message: &T) -> Answer {
+    let text = serde_json::to_string(message)
+        .map_err(|error| DoorError::Internal(format!("the answer can't be written: {error}")))?;
+    Ok((
+        StatusCode::OK,
+        [(header::CONTENT_TYPE, "application/json")],
+        text,
+    )
+        .into_response())
+}

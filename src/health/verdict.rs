@@ -1,0 +1,142 @@
+//! One word for how a party stands, since when, and what to do.
+
+use crate::{
+    domain::Micros,
+    link::{LinkState, Phase},
+    store::Heads,
+    wire::v1::Verdict,
+};
+
+/// Waiting for longer than this is "behind".
+const BEHIND_MICROS: i64 = 60_000_000;
+/// Connected, and an entry waits for longer than this: "stalled".
+const STALLED_MICROS: i64 = 300_000_000;
+/// Connected, and no byte for longer than this: "silent".
+const SILENT_MICROS: i64 = 45_000_000;
+
+/// A verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    /// The word.
+    pub verdict: Verdict,
+    /// Since when.
+    pub since: Option<Micros>,
+    /// Why, and what to do.
+    pub explanation: String,
+}
+
+/// Judges a party by its link and its journals.
+pub fn judge(link: Option<&LinkState>, heads: &Heads, is_hub: bool, now: Micros) -> Judged {
+    let Some(link) = link else {
+        return Judged {
+            verdict: Verdict::Healthy,
+            since: None,
+            explanation: "keeps no link: calls when it wants to".to_owned(),
+        };
+    };
+    let told = |verdict, since, explanation: String| Judged {
+        verdict,
+        since: Some(since),
+        explanation,
+    };
+    match &link.phase {
+        Phase::NeverConnected | Phase::Connecting => told(
+            Verdict::NeverConnected,
+            link.since,
+            if is_hub {
+                "has not connected since the hub started: is its node running, and is the hub's address right there?".to_owned()
+            } else {
+                "dialling the hub for the first time".to_owned()
+            },
+        ),
+        Phase::Disconnected { why } => told(Verdict::Disconnected, link.since, why.clone()),
+        Phase::Refused { reason, why } => {
+            told(Verdict::Refused, link.since, format!("{reason}: {why}"))
+        }
+        Phase::Mismatch { reason, why } => {
+            told(Verdict::Mismatch, link.since, format!("{reason}: {why}"))
+        }
+        Phase::Connected => judge_connected(link, heads, now),
+    }
+}
+
+fn judge_connected(link: &LinkState, heads: &Heads, now: Micros) -> Judged {
+    let silent_since = link.last_heard.unwrap_or(link.since);
+    if now.0 - silent_since.0 > SILENT_MICROS {
+        return Judged {
+            verdict: Verdict::Silent,
+            since: Some(silent_since),
+            explanation: "connected, but nothing is heard: the line or the peer hangs".to_owned(),
+        };
+    }
+    if let Some(oldest) = heads.oldest_waiting {
+        let waits = now.0 - oldest.0.max(link.since.0);
+        let seconds = (now.0 - oldest.0) / 1_000_000;
+        if waits > STALLED_MICROS {
+            return Judged {
+                verdict: Verdict::Stalled,
+                since: Some(oldest),
+                explanation: format!(
+                    "connected, but an entry has waited for {seconds} s: look at the peer's store and log"
+                ),
+            };
+        }
+        if now.0 - oldest.0 > BEHIND_MICROS {
+            return Judged {
+                verdict: Verdict::Behind,
+                since: Some(oldest),
+                explanation: format!("catching up: the oldest entry has waited for {seconds} s"),
+            };
+        }
+    }
+    Judged {
+        verdict: Verdict::Healthy,
+        since: Some(link.since),
+        explanation: "connected and up to date".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::PartyId,
+        exchange::{Direction, Place},
+    };
+
+    fn heads(oldest: Option<i64>) -> Heads {
+        let party = PartyId::parse("pemda-33").unwrap();
+        let root = |direction| Place::root(&party, direction, 1);
+        Heads {
+            epoch: 1,
+            submissions: root(Direction::Submissions),
+            submissions_acknowledged: root(Direction::Submissions),
+            deliveries: 0,
+            deliveries_acknowledged: root(Direction::Deliveries),
+            consumed_through: 0,
+            oldest_waiting: oldest.map(Micros),
+            copy_wanted: None,
+        }
+    }
+
+    /// Scenario: a link that says "connected" while nothing is heard, or while
+    /// an entry waits and waits.
+    /// Guarantee: it turns red by itself, with the time since when.
+    #[test]
+    fn a_silent_or_stalled_link_is_never_healthy() {
+        let mut link = LinkState::new(Micros(0));
+        link.enter(Phase::Connected, Micros(1_000_000));
+        link.last_heard = Some(Micros(10_000_000));
+        let at = |seconds: i64| Micros(seconds * 1_000_000);
+        let verdict = |link: &LinkState, oldest, now| judge(Some(link), &heads(oldest), true, now);
+        assert_eq!(verdict(&link, None, at(20)).verdict, Verdict::Healthy);
+        assert_eq!(verdict(&link, None, at(56)).verdict, Verdict::Silent);
+        link.last_heard = Some(at(500));
+        let waited = Some(2_000_000);
+        assert_eq!(verdict(&link, waited, at(500)).verdict, Verdict::Stalled);
+        link.last_heard = Some(at(70));
+        let behind = verdict(&link, waited, at(70));
+        assert_eq!(behind.verdict, Verdict::Behind);
+        assert_eq!(behind.since, Some(Micros(2_000_000)));
+    }
+}

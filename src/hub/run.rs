@@ -1,0 +1,356 @@
+//! The hub as a whole: wiring, and stopping in stages.
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::{
+    config::{ConfigError, DirectoryFile, HubConfig, load},
+    domain::{Micros, Party, PartyId, PartyMode, StatusMap, decide},
+    door::{Caller, DirectoryDoor, Door, Gateway},
+    exchange::DrainReason,
+    health::{Links, Source},
+    identity::{Files, IdentityError, Material, Purpose, ReloadState, TrustDomain, watch_files},
+    link::WireHeaders,
+    node::{Behind, Doors, may_operate, tokens},
+    runtime::{Clock, OnEnd, Stage, Stages, Tasks, random_bytes},
+    store::{
+        HubStore, Store as _, StoreError,
+        sqlite::{NodeRole, Options, SqliteStore},
+    },
+    transport::{Listener, ListenerOptions},
+    wire::v1,
+};
+
+use super::{
+    Sessions,
+    exchange::{Board, Exchange},
+    peers::ByCertificate,
+};
+
+/// How often certificate files are looked at.
+const RELOAD_EVERY: Duration = Duration::from_secs(2);
+
+/// Where a hub listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HubAddresses {
+    /// Mutual TLS.
+    pub links: SocketAddr,
+    /// Door, gRPC.
+    pub grpc: SocketAddr,
+    /// Door, HTTP; health beside it.
+    pub http: SocketAddr,
+}
+
+/// Why a hub does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// A port.
+    #[error("{0}")]
+    Port(#[from] std::io::Error),
+    /// A certificate, key or root.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The directory file.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A part of the node ended by itself.
+    #[error("{0}")]
+    Ended(String),
+}
+
+/// Runs a hub until `stop`; says where it listens once it serves.
+///
+/// # Errors
+/// It can't start, or a part of it ended by itself.
+pub async fn run(
+    config: HubConfig,
+    clock: Arc<dyn Clock>,
+    ready: oneshot::Sender<HubAddresses>,
+    stop: CancellationToken,
+) -> Result<(), HubError> {
+    let trust_domain = TrustDomain::parse(&config.trust_domain)
+        .map_err(|error| HubError::Ended(error.to_string()))?;
+    let store = Arc::new(SqliteStore::open(Options {
+        directory: config.directory.clone(),
+        role: NodeRole::Hub,
+        encoder: Arc::new(WireHeaders),
+        policy: config.policy.clone(),
+        clock: clock.clone(),
+        seed: random_bytes(),
+        decide,
+    })?);
+    register(&store, &config).await?;
+    let files = Files {
+        certificate: config.tls.certificate.clone(),
+        key: config.tls.key.clone(),
+        roots: config.tls.roots.clone(),
+        crls: config.tls.crls.clone(),
+    };
+    let material = Material::load(
+        &files,
+        &Purpose::Hub,
+        &trust_domain,
+        Micros(clock.now_micros()),
+    )?;
+    let (newest, material) = watch::channel(Arc::new(material));
+    let listener = Listener::bind(
+        config.listen.links,
+        material.clone(),
+        trust_domain.clone(),
+        ListenerOptions::default(),
+    )
+    .await?;
+    let doors = Doors::bind(&config.door).await?;
+    let addresses = HubAddresses {
+        links: listener.local_addr(),
+        grpc: doors.grpc_addr,
+        http: doors.http_addr,
+    };
+
+    let stages = Stages::new();
+    let sessions = Sessions::default();
+    let board = Board::default();
+    let mut tasks = Tasks::new();
+    let door = Door::new(
+        store.clone(),
+        clock.clone(),
+        config.policy.clone(),
+        Duration::from_millis(u64::from(config.limits.fetch_wait_ms)),
+    );
+    let exchange = Exchange {
+        store: store.clone(),
+        sessions: sessions.clone(),
+        registry: store.registry(),
+        material: material.clone(),
+        limits: config.limits.clone(),
+        max_age: Duration::from_secs(u64::from(config.session.max_age_hours) * 3_600),
+        clock: clock.clone(),
+        board: board.clone(),
+    };
+    tasks.spawn("links", OnEnd::StopNode, {
+        let gateway = Gateway::new(
+            door.clone(),
+            Arc::new(ByCertificate {
+                registry: store.registry(),
+            }),
+        );
+        serve_links(listener, exchange, gateway, stages.clone())
+    });
+    tasks.spawn("doors", OnEnd::StopNode, {
+        let callers = callers(&config);
+        let access = Arc::new(tokens(&config.door, callers));
+        let directory = DirectoryDoor {
+            store: store.clone(),
+            may_operate: may_operate(access.clone()),
+            clock: clock.clone(),
+            policy: config.policy.clone(),
+            limits: config.limits.clone(),
+        };
+        let source = Source {
+            role: "hub",
+            store: store.clone(),
+            hub: Some(store.clone()),
+            links: links(&store, &board),
+            clock: clock.clone(),
+        };
+        let behind = Behind {
+            door,
+            tokens: access,
+            source,
+            directory: Some(directory),
+        };
+        doors.serve(
+            behind,
+            stages.token(Stage::NotServing),
+            stages.token(Stage::StopAccepting),
+        )
+    });
+    tasks.spawn("registry", OnEnd::StopNode, {
+        let mut registry = store.registry();
+        let sessions = sessions.clone();
+        async move {
+            while registry.changed().await.is_ok() {
+                let now = registry.borrow_and_update().clone();
+                sessions.enforce(&now);
+            }
+        }
+    });
+    let (reload_state, _) = watch::channel(ReloadState::default());
+    tasks.spawn(
+        "certificates",
+        OnEnd::Log,
+        watch_files(
+            newest,
+            reload_state,
+            (files, Purpose::Hub, trust_domain),
+            clock.clone(),
+            RELOAD_EVERY,
+            stages.token(Stage::Persist),
+        ),
+    );
+    tracing::info!(
+        event = "hub_started",
+        links = %addresses.links,
+        grpc = %addresses.grpc,
+        http = %addresses.http,
+        directory = %config.directory.display()
+    );
+    let _ = ready.send(addresses);
+    let ended = tokio::select! {
+        () = stop.cancelled() => None,
+        end = tasks.stopped() => Some(end),
+    };
+    let limit = Duration::from_secs(u64::from(config.shutdown.timeout_seconds));
+    shut_down(&stages, &sessions, &store, &mut tasks, limit).await;
+    match ended {
+        None => Ok(()),
+        Some(end) => Err(HubError::Ended(format!(
+            "the task {:?} ended by itself{}",
+            end.name,
+            end.panic.map(|why| format!(": {why}")).unwrap_or_default()
+        ))),
+    }
+}
+
+async fn serve_links(listener: Listener, exchange: Exchange, gateway: Gateway, stages: Stages) {
+    let stop = stages.token(Stage::DrainLinks);
+    let incoming = listener.incoming(stages.token(Stage::StopAccepting));
+    let served = Server::builder()
+        .initial_stream_window_size(8 * 1024 * 1024)
+        .initial_connection_window_size(16 * 1024 * 1024)
+        .max_concurrent_streams(64)
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .add_service(v1::exchange_service_server::ExchangeServiceServer::new(
+            exchange,
+        ))
+        .add_service(v1::gateway_service_server::GatewayServiceServer::new(
+            gateway,
+        ))
+        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
+        .await;
+    if let Err(error) = served {
+        tracing::error!(event = "links_failed", %error);
+    }
+}
+
+async fn shut_down(
+    stages: &Stages,
+    sessions: &Sessions,
+    store: &SqliteStore,
+    tasks: &mut Tasks,
+    limit: Duration,
+) {
+    let short = limit.min(Duration::from_secs(2));
+    stages.run(Stage::NotServing, short, async {}).await;
+    stages.run(Stage::StopAccepting, short, async {}).await;
+    stages
+        .run(Stage::DrainLinks, limit / 2, async {
+            sessions.drain_all(DrainReason::Stopping);
+            while sessions.count() > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    stages.run(Stage::Persist, limit / 2, store.close()).await;
+    let cut = tasks.finish(short).await;
+    if !cut.is_empty() {
+        tracing::warn!(event = "tasks_cut", tasks = ?cut);
+    }
+    tracing::info!(event = "hub_stopped");
+}
+
+/// The national party and, if there is one, the directory file.
+async fn register(store: &SqliteStore, config: &HubConfig) -> Result<(), HubError> {
+    let national = config.national.party.clone();
+    let known = store.registry().borrow().directory.clone();
+    let directory = match &config.directory_file.path {
+        Some(path) => load::<DirectoryFile>(Path::new(path))?.into_directory(&national),
+        None => {
+            let mut directory = crate::domain::Directory::default();
+            if !known.parties.contains_key(&national) {
+                directory
+                    .parties
+                    .insert(national.clone(), local_party(national.clone()));
+            }
+            directory
+        }
+    };
+    for party in directory.parties.into_values() {
+        if known.parties.get(&party.id) != Some(&party) {
+            store.put_party(party).await?;
+        }
+    }
+    for institution in directory.institutions.into_values() {
+        if known.institutions.get(&institution.code) != Some(&institution) {
+            store.put_institution(institution).await?;
+        }
+    }
+    if config.directory_file.path.is_some() {
+        let categories = directory.categories.into_values().collect();
+        store.put_policy(categories, directory.rules).await?;
+    }
+    store.set_national(national).await?;
+    Ok(())
+}
+
+fn local_party(id: PartyId) -> Party {
+    Party {
+        id,
+        name: "Nasional".to_owned(),
+        mode: PartyMode::Local,
+        enabled: true,
+        certificate_fingerprints: Vec::new(),
+        observes_all: false,
+        observes_institutions: Vec::new(),
+    }
+}
+
+/// Who may stand behind the hub's own door: the national party, and parties
+/// that a token names.
+fn callers(config: &HubConfig) -> Vec<Caller> {
+    let mut parties = vec![config.national.party.clone()];
+    for token in &config.door.tokens {
+        parties.extend(token.party.clone());
+    }
+    parties.dedup();
+    parties
+        .into_iter()
+        .map(|party| Caller {
+            system: (party == config.national.party).then(|| config.national.system.clone()),
+            party,
+            time_zone: "Asia/Jakarta".to_owned(),
+            status_map: Arc::new(StatusMap::default()),
+        })
+        .collect()
+}
+
+fn links(store: &Arc<SqliteStore>, board: &Board) -> Links {
+    let registry = store.registry();
+    let board = board.clone();
+    Arc::new(move || {
+        let registry = registry.borrow().clone();
+        let board = board
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let parties = registry.directory.parties.values();
+        parties
+            .map(|party| {
+                let link = match party.mode {
+                    PartyMode::Stream => Some(board.get(&party.id).map_or_else(
+                        || crate::link::LinkState::new(Micros(0)),
+                        |state| state.borrow().clone(),
+                    )),
+                    PartyMode::Unary | PartyMode::Local => None,
+                };
+                (party.id.clone(), link)
+            })
+            .collect()
+    })
+}
