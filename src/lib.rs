@@ -15,6 +15,7 @@ pub mod health;
 pub mod hub;
 pub mod identity;
 pub mod link;
+pub mod node;
 pub mod runtime;
 pub mod store;
 pub mod transport;

@@ -1,3 +1,5 @@
-//! The `jembatan` program. See `jembatan --help`.
+//! The program `jembatan`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    jembatan::cli::main()
+}

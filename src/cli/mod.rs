@@ -1,1 +1,129 @@
-//! One file per subcommand: parses, wires, reports. Data goes to standard output, the rest to standard error; the only room with printing and with anyhow.
+//! The command line: one file per subcommand; parses, wires, reports. Data go
+//! to standard output, everything else to standard error. The only room that
+//! prints.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is the room that prints"
+)]
+
+mod client;
+mod complaint;
+mod config;
+mod demo;
+mod directory;
+mod inbox;
+mod pki;
+mod records;
+mod serve;
+mod status;
+mod submit;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Exit codes, as `jembatan --help` lists them.
+const EXIT_HELP: &str = "\
+Exit codes: 0 done; 1 failed (the message says why); 2 wrong usage; \
+3 done in part: some items were refused (they are listed).";
+
+/// Carries citizen complaints between regional complaint systems and a
+/// national hub, and never loses, doubles or strands one.
+#[derive(Debug, Parser)]
+#[command(name = "jembatan", version, after_help = EXIT_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the whole thing: two regions, a hub, real mutual TLS, a cut line, a
+    /// crash, a lost disk, and the proof that nothing is lost or doubled
+    Demo(demo::Demo),
+    /// Run the national node
+    Hub(serve::Serve),
+    /// Run the node of a region
+    Adapter(serve::Serve),
+    /// Certificates for labs and pilots
+    #[command(subcommand)]
+    Pki(pki::Pki),
+    /// Write, check and show configuration files
+    #[command(subcommand)]
+    Config(config::Config),
+    /// Hand complaints or events over at a door (JSON Lines or CSV)
+    Submit(submit::Submit),
+    /// Read the inbox of a door
+    Inbox(inbox::Inbox),
+    /// Show a complaint, or say what happened to it
+    #[command(subcommand)]
+    Complaint(complaint::Complaint),
+    /// Parties that may connect to the hub
+    #[command(subcommand)]
+    Parties(directory::Parties),
+    /// Institutions, and the party through which each is reached
+    #[command(subcommand)]
+    Institutions(directory::Institutions),
+    /// How the synchronisation stands
+    Status(status::Status),
+    /// Make a token for a local system
+    Token(token::Token),
+}
+
+/// How a command ended well.
+pub(crate) enum Done {
+    /// All of it.
+    All,
+    /// Some items were refused, and listed.
+    Part,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let threads = match &cli.command {
+        Command::Hub(_) | Command::Adapter(_) => 4,
+        _ => 2,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(run(cli.command)),
+        Err(error) => Err(error.into()),
+    };
+    match outcome {
+        Ok(Done::All) => ExitCode::SUCCESS,
+        Ok(Done::Part) => ExitCode::from(3),
+        Err(error) => {
+            eprintln!("jembatan: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<Done> {
+    match command {
+        Command::Demo(demo) => demo.run().await,
+        Command::Hub(serve) => serve.hub().await,
+        Command::Adapter(serve) => serve.adapter().await,
+        Command::Pki(pki) => pki.run(),
+        Command::Config(config) => config.run(),
+        Command::Submit(submit) => submit.run().await,
+        Command::Inbox(inbox) => inbox.run().await,
+        Command::Complaint(complaint) => complaint.run().await,
+        Command::Parties(parties) => parties.run().await,
+        Command::Institutions(institutions) => institutions.run().await,
+        Command::Status(status) => status.run().await,
+        Command::Token(token) => token.run(),
+    }
+}
+
+/// Now, by this machine's clock.
+fn now() -> crate::domain::Micros {
+    use crate::runtime::Clock as _;
+    crate::domain::Micros(crate::runtime::SystemClock.now_micros())
+}

@@ -1,0 +1,117 @@
+//! Calls a node's own door.
+
+use anyhow::Context as _;
+use clap::Args;
+use tonic::{
+    Request, Status,
+    metadata::MetadataValue,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    door::PARTY_HEADER,
+    wire::v1::{
+        directory_service_client::DirectoryServiceClient,
+        gateway_service_client::GatewayServiceClient,
+        sync_health_service_client::SyncHealthServiceClient,
+    },
+};
+
+/// Where the door is, and who calls.
+#[derive(Debug, Clone, Args)]
+pub(super) struct DoorArgs {
+    /// gRPC address of the node's door
+    #[arg(long, env = "JEMBATAN_DOOR", default_value = "127.0.0.1:7070")]
+    pub(super) door: String,
+    /// Token of the local system, if the door wants one
+    #[arg(long, env = "JEMBATAN_TOKEN", hide_env_values = true)]
+    pub(super) token: Option<String>,
+    /// The party, where a node serves several
+    #[arg(long, env = "JEMBATAN_PARTY")]
+    pub(super) party: Option<String>,
+}
+
+/// Adds token and party to every call.
+#[derive(Debug, Clone)]
+pub(super) struct Credentials {
+    token: Option<MetadataValue<tonic::metadata::Ascii>>,
+    party: Option<MetadataValue<tonic::metadata::Ascii>>,
+}
+
+impl Interceptor for Credentials {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.token {
+            request
+                .metadata_mut()
+                .insert("authorization", token.clone());
+        }
+        if let Some(party) = &self.party {
+            request.metadata_mut().insert(PARTY_HEADER, party.clone());
+        }
+        Ok(request)
+    }
+}
+
+pub(super) type Service = InterceptedService<Channel, Credentials>;
+pub(super) type Gateway = GatewayServiceClient<Service>;
+pub(super) type Health = SyncHealthServiceClient<Service>;
+pub(super) type Directory = DirectoryServiceClient<Service>;
+
+impl DoorArgs {
+    /// A door without token.
+    pub(super) fn at(door: impl ToString) -> Self {
+        Self {
+            door: door.to_string(),
+            token: None,
+            party: None,
+        }
+    }
+
+    async fn service(&self) -> anyhow::Result<Service> {
+        let channel = Endpoint::from_shared(format!("http://{}", self.door))
+            .with_context(|| format!("{:?} is no address", self.door))?
+            .connect()
+            .await
+            .with_context(|| {
+                format!(
+                    "no node answers at {}: is it running, and is --door its [door] grpc address?",
+                    self.door
+                )
+            })?;
+        let token = self
+            .token
+            .as_ref()
+            .map(|token| format!("Bearer {token}").parse())
+            .transpose()
+            .context("the token is not ASCII")?;
+        let party = self
+            .party
+            .as_ref()
+            .map(|party| party.parse())
+            .transpose()
+            .context("the party is not ASCII")?;
+        Ok(InterceptedService::new(
+            channel,
+            Credentials { token, party },
+        ))
+    }
+
+    pub(super) async fn gateway(&self) -> anyhow::Result<Gateway> {
+        Ok(GatewayServiceClient::new(self.service().await?)
+            .max_decoding_message_size(64 * 1024 * 1024))
+    }
+
+    pub(super) async fn health(&self) -> anyhow::Result<Health> {
+        Ok(SyncHealthServiceClient::new(self.service().await?))
+    }
+
+    pub(super) async fn directory(&self) -> anyhow::Result<Directory> {
+        Ok(DirectoryServiceClient::new(self.service().await?))
+    }
+}
+
+/// A refusal in words.
+pub(super) fn refused(status: Status) -> anyhow::Error {
+    anyhow::anyhow!("{} ({:?})", status.message(), status.code())
+}

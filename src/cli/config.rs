@@ -1,0 +1,79 @@
+//! `jembatan config`: the documented default files, and checking.
+
+use std::path::PathBuf;
+
+use clap::{Subcommand, ValueEnum};
+
+use crate::config::{
+    ADAPTER_FILE, AdapterConfig, DIRECTORY_FILE, DirectoryFile, HUB_FILE, HubConfig, load,
+};
+
+use super::Done;
+
+/// Which file.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Kind {
+    /// Settings of the national node
+    Hub,
+    /// Settings of a region's node
+    Adapter,
+    /// Parties, institutions and rules of a hub
+    Directory,
+}
+
+/// Write, check and show configuration files.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  jembatan config init adapter > adapter.toml
+  jembatan config check adapter adapter.toml")]
+pub(super) enum Config {
+    /// Print the documented default file
+    Init {
+        /// Which
+        kind: Kind,
+    },
+    /// Check a file: every key, every limit
+    Check {
+        /// Which
+        kind: Kind,
+        /// The file
+        file: PathBuf,
+    },
+    /// Show what a file means, with all defaults
+    Show {
+        /// Which
+        kind: Kind,
+        /// The file
+        file: PathBuf,
+    },
+}
+
+impl Config {
+    pub(super) fn run(self) -> anyhow::Result<Done> {
+        match self {
+            Self::Init { kind } => print!(
+                "{}",
+                match kind {
+                    Kind::Hub => HUB_FILE,
+                    Kind::Adapter => ADAPTER_FILE,
+                    Kind::Directory => DIRECTORY_FILE,
+                }
+            ),
+            Self::Check { kind, file } => {
+                text(kind, &file)?;
+                eprintln!("{} is good", file.display());
+            }
+            Self::Show { kind, file } => print!("{}", text(kind, &file)?),
+        }
+        Ok(Done::All)
+    }
+}
+
+fn text(kind: Kind, file: &std::path::Path) -> anyhow::Result<String> {
+    Ok(match kind {
+        Kind::Hub => toml::to_string(&load::<HubConfig>(file)?)?,
+        Kind::Adapter => toml::to_string(&load::<AdapterConfig>(file)?)?,
+        Kind::Directory => toml::to_string(&load::<DirectoryFile>(file)?)?,
+    })
+}

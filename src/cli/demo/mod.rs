@@ -1,0 +1,128 @@
+//! `jembatan demo`: the main job on real input, in one command.
+
+mod load;
+mod node;
+mod people;
+mod proof;
+mod relay;
+mod stay;
+mod story;
+mod tell;
+mod world;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::{Done, records::Record};
+use tell::Teller;
+use world::World;
+
+/// The complaints of the demo; `examples/README.md` says where they come from.
+const COMPLAINTS: &str = include_str!("../../../examples/complaints.jsonl");
+
+/// Shows the whole thing in under a minute: a hub and two regional nodes as
+/// separate processes with real mutual TLS on free loopback ports.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  jembatan demo
+  jembatan demo --stay        leave it running, with a partner for your own client
+  jembatan demo --copies 50   more load: numbered copies of the real complaints")]
+pub(super) struct Demo {
+    /// Leave it running afterwards, and say how to connect
+    #[arg(long)]
+    stay: bool,
+    /// Numbered copies of each complaint for the load
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    copies: u32,
+    /// Keep the directory with configuration, certificates, stores and logs
+    #[arg(long, value_name = "DIRECTORY")]
+    keep: Option<PathBuf>,
+}
+
+/// A directory that goes away at the end.
+struct Temporary {
+    path: PathBuf,
+    is_kept: bool,
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+impl Demo {
+    pub(super) async fn run(self) -> anyhow::Result<Done> {
+        let records = read_records()?;
+        let mut directory = self.directory()?;
+        let mut teller = Teller::new();
+        teller.opening(records.len());
+        let outcome = self.play(&directory.path, &records, &mut teller).await;
+        if let Err(error) = outcome {
+            directory.is_kept = true;
+            return Err(error.context(format!(
+                "the demo failed; configuration, stores and logs are in {}",
+                directory.path.display()
+            )));
+        }
+        Ok(Done::All)
+    }
+
+    fn directory(&self) -> anyhow::Result<Temporary> {
+        let (path, is_kept) = match &self.keep {
+            Some(path) => (path.clone(), true),
+            None => {
+                let name = hex::encode(crate::runtime::random_bytes::<6>());
+                (
+                    std::env::temp_dir().join(format!("jembatan-demo-{name}")),
+                    false,
+                )
+            }
+        };
+        if path.exists() {
+            anyhow::bail!(
+                "{} is there already: choose a directory that is not",
+                path.display()
+            );
+        }
+        std::fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
+        Ok(Temporary { path, is_kept })
+    }
+
+    async fn play(
+        &self,
+        directory: &std::path::Path,
+        records: &[Record],
+        teller: &mut Teller,
+    ) -> anyhow::Result<()> {
+        let mut world = World::build(directory, records).await?;
+        teller.world(&world);
+        let mut cast = story::Cast::meet(&world).await?;
+        story::own_matter(&mut cast, records, teller).await?;
+        story::declined(&mut cast, records, teller).await?;
+        story::triage(&mut cast, records, teller).await?;
+        story::from_above(&mut cast, records, teller).await?;
+        story::again(&mut cast, records, teller).await?;
+        let ledger = load::under_load(&mut world, &mut cast, records, self.copies, teller).await?;
+        load::lost_disk(&mut world, &mut cast, teller).await?;
+        proof::prove(&world, &mut cast, &ledger, teller).await?;
+        if self.stay {
+            stay::stay(&world, &mut cast).await?;
+        }
+        world.stop().await;
+        teller.closing(self.stay);
+        Ok(())
+    }
+}
+
+fn read_records() -> anyhow::Result<Vec<Record>> {
+    COMPLAINTS
+        .lines()
+        .map(|line| serde_json::from_str(line).context("an example complaint"))
+        .collect()
+}

@@ -1,0 +1,117 @@
+//! A node as a process of its own, which can really be killed.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use serde::Deserialize;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+
+use crate::cli::client::{DoorArgs, Gateway, Health};
+
+/// Longest start.
+const START: Duration = Duration::from_secs(20);
+
+/// What a node prints once it serves.
+#[derive(Debug, Deserialize)]
+pub(super) struct Addresses {
+    pub(super) links: Option<SocketAddr>,
+    pub(super) grpc: SocketAddr,
+    pub(super) http: SocketAddr,
+}
+
+/// A running node.
+pub(super) struct Node {
+    role: &'static str,
+    config: PathBuf,
+    log: PathBuf,
+    child: Child,
+    pub(super) addresses: Addresses,
+}
+
+impl Node {
+    pub(super) async fn start(role: &'static str, config: &Path) -> anyhow::Result<Self> {
+        let log = config.with_extension("log");
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)?;
+        let mut child = Command::new(std::env::current_exe()?)
+            .args([role, "--config"])
+            .arg(config)
+            .env_remove("JEMBATAN_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(file)
+            .kill_on_drop(true)
+            .spawn()?;
+        let stdout = child.stdout.take().context("no standard output")?;
+        let mut lines = BufReader::new(stdout).lines();
+        let first = timeout(START, lines.next_line()).await;
+        let line = match first {
+            Ok(Ok(Some(line))) => line,
+            _ => {
+                let said = std::fs::read_to_string(&log).unwrap_or_default();
+                let last: Vec<&str> = said.lines().rev().take(3).collect();
+                anyhow::bail!("the {role} did not start: {}", last.join(" / "));
+            }
+        };
+        let addresses = serde_json::from_str(&line).with_context(|| line.clone())?;
+        Ok(Self {
+            role,
+            config: config.to_owned(),
+            log,
+            child,
+            addresses,
+        })
+    }
+
+    /// SIGKILL: no chance to tidy up.
+    pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.start_kill()?;
+        self.child.wait().await?;
+        Ok(())
+    }
+
+    /// Starts it again with the same configuration.
+    pub(super) async fn restart(&mut self) -> anyhow::Result<()> {
+        let again = Self::start(self.role, &self.config).await?;
+        *self = again;
+        Ok(())
+    }
+
+    /// Asks it to stop, and waits.
+    pub(super) async fn stop(mut self) {
+        if let Some(pid) = self.child.id() {
+            let _ = Command::new("kill")
+                .args(["-TERM", &pid.to_string()])
+                .status()
+                .await;
+        }
+        let _ = timeout(Duration::from_secs(10), self.child.wait()).await;
+    }
+
+    pub(super) fn log(&self) -> &Path {
+        &self.log
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id().unwrap_or(0)
+    }
+
+    pub(super) async fn gateway(&self) -> anyhow::Result<Gateway> {
+        DoorArgs::at(self.addresses.grpc).gateway().await
+    }
+
+    pub(super) async fn health(&self) -> anyhow::Result<Health> {
+        DoorArgs::at(self.addresses.grpc).health().await
+    }
+}

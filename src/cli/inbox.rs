@@ -1,0 +1,80 @@
+//! `jembatan inbox`: what came for a local system.
+
+use clap::Args;
+
+use crate::wire::v1;
+
+use super::{
+    Done,
+    client::{DoorArgs, refused},
+};
+
+/// Reads the inbox of a door: one JSON object a line.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  jembatan inbox                      what has not been acknowledged yet
+  jembatan inbox --follow             and whatever comes
+  jembatan inbox --follow --ack       and acknowledge each page once it is written
+  jembatan inbox --ack-through 1790000000-42")]
+pub(super) struct Inbox {
+    #[command(flatten)]
+    door: DoorArgs,
+    /// Begin after this cursor instead of after what was acknowledged
+    #[arg(long, value_name = "CURSOR", default_value = "")]
+    after: String,
+    /// Go on with whatever comes
+    #[arg(long, short)]
+    follow: bool,
+    /// Acknowledge what has been written to standard output
+    #[arg(long)]
+    ack: bool,
+    /// Only acknowledge through this cursor
+    #[arg(long, value_name = "CURSOR", conflicts_with_all = ["follow", "ack", "after"])]
+    ack_through: Option<String>,
+}
+
+impl Inbox {
+    pub(super) async fn run(self) -> anyhow::Result<Done> {
+        let mut gateway = self.door.gateway().await?;
+        if let Some(through) = self.ack_through {
+            let answer = gateway
+                .acknowledge_inbox(v1::AcknowledgeInboxRequest { through })
+                .await
+                .map_err(refused)?;
+            println!("{}", answer.into_inner().through);
+            return Ok(Done::All);
+        }
+        let mut after = self.after;
+        loop {
+            let request = v1::FetchInboxRequest {
+                after: after.clone(),
+                wait_ms: if self.follow { 25_000 } else { 0 },
+                limit: 500,
+            };
+            let items = gateway
+                .fetch_inbox(request)
+                .await
+                .map_err(refused)?
+                .into_inner()
+                .items;
+            for item in &items {
+                println!("{}", serde_json::to_string(item)?);
+            }
+            match items.last() {
+                Some(last) => {
+                    after.clone_from(&last.cursor);
+                    if self.ack {
+                        let through = after.clone();
+                        gateway
+                            .acknowledge_inbox(v1::AcknowledgeInboxRequest { through })
+                            .await
+                            .map_err(refused)?;
+                    }
+                }
+                None if !self.follow => return Ok(Done::All),
+                None => {}
+            }
+        }
+    }
+}

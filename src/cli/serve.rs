@@ -1,0 +1,107 @@
+//! `jembatan hub` and `jembatan adapter`.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::Context as _;
+use clap::Args;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    adapter,
+    config::{AdapterConfig, HubConfig, LogConfig, LogFormat, load},
+    hub,
+    runtime::SystemClock,
+};
+
+use super::Done;
+
+/// Runs until SIGTERM or SIGINT; a second signal ends it at once.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  jembatan config init hub > hub.toml
+  jembatan hub --config hub.toml
+Once it serves, one line of JSON with its addresses goes to standard output.")]
+pub(super) struct Serve {
+    /// The configuration file
+    #[arg(long, short, value_name = "FILE")]
+    config: PathBuf,
+}
+
+impl Serve {
+    pub(super) async fn hub(self) -> anyhow::Result<Done> {
+        let config: HubConfig = load(&self.config)?;
+        log_to_stderr(&config.log)?;
+        let (ready, addresses) = oneshot::channel::<hub::HubAddresses>();
+        let stop = on_signal()?;
+        tokio::spawn(async move {
+            if let Ok(found) = addresses.await {
+                println!(
+                    "{}",
+                    serde_json::json!({"role": "hub", "links": found.links, "grpc": found.grpc, "http": found.http})
+                );
+            }
+        });
+        hub::run(config, Arc::new(SystemClock), ready, stop).await?;
+        Ok(Done::All)
+    }
+
+    pub(super) async fn adapter(self) -> anyhow::Result<Done> {
+        let config: AdapterConfig = load(&self.config)?;
+        log_to_stderr(&config.log)?;
+        let (ready, addresses) = oneshot::channel::<adapter::AdapterAddresses>();
+        let stop = on_signal()?;
+        tokio::spawn(async move {
+            if let Ok(found) = addresses.await {
+                println!(
+                    "{}",
+                    serde_json::json!({"role": "adapter", "grpc": found.grpc, "http": found.http})
+                );
+            }
+        });
+        adapter::run(config, Arc::new(SystemClock), ready, stop).await?;
+        Ok(Done::All)
+    }
+}
+
+fn log_to_stderr(log: &LogConfig) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("JEMBATAN_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(log.level.as_str()));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let outcome = match log.format {
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => {
+            let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            builder.with_ansi(is_terminal).try_init()
+        }
+    };
+    outcome.map_err(|error| anyhow::anyhow!("logging can't start: {error}"))
+}
+
+/// Cancelled at the first SIGTERM or SIGINT; the second one ends the process.
+fn on_signal() -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let token = stop.clone();
+    tokio::spawn(async move {
+        for round in 0..2 {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if round == 0 {
+                token.cancel();
+            } else {
+                std::process::exit(1);
+            }
+        }
+    });
+    Ok(stop)
+}
