@@ -1,0 +1,159 @@
+//! The contract: nothing that was promised goes away, and everything has its
+//! comment.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jembatan::wire::v1;
+use prost::Message as _;
+use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet};
+
+/// The image of the last release; `buf build -o` makes it.
+const IMAGE: &[u8] = include_bytes!("../../proto/jembatan-v1.binpb");
+
+/// Everything that a client may rely on, as lines.
+fn promises(set: &FileDescriptorSet) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for file in ours(set) {
+        for message in &file.message_type {
+            message_promises("", message, &mut found);
+        }
+        for kind in &file.enum_type {
+            for value in &kind.value {
+                found.insert(format!(
+                    "{} {} = {}",
+                    kind.name(),
+                    value.name(),
+                    value.number()
+                ));
+            }
+        }
+        for service in &file.service {
+            for method in &service.method {
+                found.insert(format!(
+                    "{}.{} {} {} {} {}",
+                    service.name(),
+                    method.name(),
+                    method.input_type(),
+                    method.output_type(),
+                    method.client_streaming(),
+                    method.server_streaming()
+                ));
+            }
+        }
+    }
+    found
+}
+
+fn ours(set: &FileDescriptorSet) -> impl Iterator<Item = &FileDescriptorProto> {
+    set.file
+        .iter()
+        .filter(|file| file.package() == "jembatan.v1")
+}
+
+fn message_promises(prefix: &str, message: &DescriptorProto, found: &mut BTreeSet<String>) {
+    let name = format!("{prefix}{}", message.name());
+    for field in &message.field {
+        found.insert(format!(
+            "{name} {} {} = {} {:?} {}",
+            field.type_name(),
+            field.name(),
+            field.number(),
+            field.label(),
+            field.r#type() as i32
+        ));
+    }
+    for nested in &message.nested_type {
+        message_promises(&format!("{name}."), nested, found);
+    }
+}
+
+/// Scenario: the checked-in image of the contract against the contract now.
+/// Guarantee: every message field, enum value and RPC of the image is still
+/// there with its number and its type.
+#[test]
+fn nothing_promised_goes_away() {
+    let image = FileDescriptorSet::decode(IMAGE).unwrap();
+    let now = FileDescriptorSet::decode(v1::DESCRIPTOR_SET).unwrap();
+    let promised = promises(&image);
+    assert!(
+        promised.len() > 300,
+        "the image is whole: {}",
+        promised.len()
+    );
+    let broken: Vec<_> = promised.difference(&promises(&now)).cloned().collect();
+    assert_eq!(broken, Vec::<String>::new());
+}
+
+/// Scenario: a field is removed from a copy of the contract; another changes
+/// its number.
+/// Guarantee: the gate turns red for each.
+#[test]
+fn removing_a_field_turns_the_gate_red() {
+    let image = FileDescriptorSet::decode(IMAGE).unwrap();
+    let promised = promises(&image);
+    let mut removed = image.clone();
+    let event = find(&mut removed, "Event");
+    let gone = event.field.remove(3);
+    let broken: Vec<_> = promised.difference(&promises(&removed)).cloned().collect();
+    assert_eq!(broken.len(), 1);
+    assert!(broken[0].contains(gone.name()));
+    let mut renumbered = image.clone();
+    find(&mut renumbered, "Event").field[3].number = Some(99);
+    assert_eq!(promised.difference(&promises(&renumbered)).count(), 1);
+}
+
+fn find<'a>(set: &'a mut FileDescriptorSet, name: &str) -> &'a mut DescriptorProto {
+    set.file
+        .iter_mut()
+        .filter(|file| file.package() == "jembatan.v1")
+        .flat_map(|file| &mut file.message_type)
+        .find(|message| message.name() == name)
+        .unwrap()
+}
+
+/// Scenario: every message, field, enum, value, service and RPC.
+/// Guarantee: each has a comment of its own.
+#[test]
+fn everything_has_a_comment() {
+    let now = FileDescriptorSet::decode(v1::DESCRIPTOR_SET).unwrap();
+    let mut without = Vec::new();
+    let mut looked_at = 0;
+    for file in ours(&now) {
+        let info = file.source_code_info.as_ref().unwrap();
+        let comments: BTreeMap<&[i32], &str> = info
+            .location
+            .iter()
+            .map(|place| (place.path.as_slice(), place.leading_comments()))
+            .collect();
+        let mut check = |path: Vec<i32>, name: String| {
+            looked_at += 1;
+            if comments
+                .get(path.as_slice())
+                .is_none_or(|text| text.trim().is_empty())
+            {
+                without.push(name);
+            }
+        };
+        for (m, message) in file.message_type.iter().enumerate() {
+            check(vec![4, m as i32], message.name().to_owned());
+            for (f, field) in message.field.iter().enumerate() {
+                let name = format!("{}.{}", message.name(), field.name());
+                check(vec![4, m as i32, 2, f as i32], name);
+            }
+        }
+        for (e, kind) in file.enum_type.iter().enumerate() {
+            check(vec![5, e as i32], kind.name().to_owned());
+            for (v, value) in kind.value.iter().enumerate() {
+                check(vec![5, e as i32, 2, v as i32], value.name().to_owned());
+            }
+        }
+        for (s, service) in file.service.iter().enumerate() {
+            check(vec![6, s as i32], service.name().to_owned());
+            for (r, rpc) in service.method.iter().enumerate() {
+                check(vec![6, s as i32, 2, r as i32], rpc.name().to_owned());
+            }
+        }
+    }
+    assert!(looked_at > 300, "{looked_at}");
+    assert_eq!(without, Vec::<String>::new());
+}

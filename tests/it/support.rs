@@ -1,0 +1,310 @@
+//! A small world of real processes: a hub and adapters over real mutual TLS on
+//! free loopback ports, in a temporary directory.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use jembatan::{
+    domain::{Micros, PartyId},
+    identity::{Authority, Lifetime, Subject, TrustDomain, write_new},
+    runtime::{Clock as _, SystemClock},
+    wire::v1::{
+        self, directory_service_client::DirectoryServiceClient,
+        gateway_service_client::GatewayServiceClient,
+        sync_health_service_client::SyncHealthServiceClient,
+    },
+};
+use tempfile::TempDir;
+use tonic::transport::Channel;
+
+/// Longest wait for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) fn now() -> Micros {
+    Micros(SystemClock.now_micros())
+}
+
+/// A node as a process of its own.
+pub(crate) struct Node {
+    role: &'static str,
+    config: PathBuf,
+    child: Child,
+    pub(crate) grpc: SocketAddr,
+    pub(crate) http: SocketAddr,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Node {
+    pub(crate) fn start(role: &'static str, config: &Path) -> Self {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(config.with_extension("log"))
+            .unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_jembatan"))
+            .args([role, "--config"])
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut reader = BufReader::new(child.stdout.take().unwrap());
+        reader.read_line(&mut line).unwrap();
+        let found: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|_| {
+            let log = std::fs::read_to_string(config.with_extension("log")).unwrap_or_default();
+            panic!("{role} did not start: {log}")
+        });
+        let address = |name: &str| found[name].as_str().map(|text| text.parse().unwrap());
+        Self {
+            role,
+            config: config.to_owned(),
+            child,
+            grpc: address("grpc").unwrap(),
+            http: address("http").unwrap(),
+        }
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        *self = Self::start(self.role, &self.config.clone());
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.config.with_extension("log")).unwrap_or_default()
+    }
+
+    async fn channel(&self) -> Channel {
+        let uri = format!("http://{}", self.grpc);
+        Channel::from_shared(uri).unwrap().connect().await.unwrap()
+    }
+
+    pub(crate) async fn gateway(&self) -> GatewayServiceClient<Channel> {
+        GatewayServiceClient::new(self.channel().await).max_decoding_message_size(64 << 20)
+    }
+
+    pub(crate) async fn health(&self) -> SyncHealthServiceClient<Channel> {
+        SyncHealthServiceClient::new(self.channel().await)
+    }
+
+    pub(crate) async fn directory(&self) -> DirectoryServiceClient<Channel> {
+        DirectoryServiceClient::new(self.channel().await)
+    }
+
+    pub(crate) async fn place(&self, party: &str, journal: v1::Journal) -> v1::Place {
+        let request = v1::GetJournalChainRequest {
+            party: party.to_owned(),
+            journal: journal as i32,
+            position: 0,
+        };
+        let answer = self.health().await.get_journal_chain(request).await;
+        answer.unwrap().into_inner().place.unwrap()
+    }
+
+    pub(crate) async fn sync(&self, party: &str) -> v1::PartySync {
+        let request = v1::GetSyncStatusRequest {
+            party: party.to_owned(),
+        };
+        let answer = self.health().await.get_sync_status(request).await;
+        answer.unwrap().into_inner().parties.remove(0)
+    }
+}
+
+/// A hub, and the files for more.
+pub(crate) struct World {
+    pub(crate) directory: TempDir,
+    pub(crate) hub: Node,
+    pub(crate) authority: Authority,
+    links: SocketAddr,
+}
+
+pub(crate) const PARTIES: &str = r#"
+[[party]]
+id = "nasional"
+mode = "local"
+[[party]]
+id = "pemda-33"
+[[party]]
+id = "pemda-33.74"
+[[party]]
+id = "mitra"
+mode = "unary"
+[[institution]]
+code = "pemda-33"
+party = "pemda-33"
+[[institution]]
+code = "pemda-33.74"
+party = "pemda-33.74"
+[[institution]]
+code = "mitra"
+party = "mitra"
+[[rule]]
+region = "33.74"
+institution = "pemda-33.74"
+"#;
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        let domain = TrustDomain::parse("jembatan.example").unwrap();
+        let pki = directory.path().join("pki");
+        let authority = Authority::init(&pki, &domain, now(), false).unwrap();
+        let hub = Subject::Hub(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]);
+        issue(&authority, "hub", &hub);
+        std::fs::write(directory.path().join("directory.toml"), PARTIES).unwrap();
+        let links = free_port();
+        let config = directory.path().join("hub.toml");
+        std::fs::write(
+            &config,
+            format!(
+                r#"
+directory = "hub-data"
+[listen]
+links = "{links}"
+[door]
+grpc = "127.0.0.1:0"
+http = "127.0.0.1:0"
+[tls]
+certificate = "pki/hub.pem"
+key = "pki/hub.key"
+roots = "pki/ca.pem"
+[directory_file]
+path = "directory.toml"
+[log]
+format = "json"
+"#
+            ),
+        )
+        .unwrap();
+        let hub = Node::start("hub", &config);
+        Self {
+            directory,
+            hub,
+            authority,
+            links,
+        }
+    }
+
+    pub(crate) fn pki(&self, name: &str) -> PathBuf {
+        self.directory.path().join("pki").join(name)
+    }
+
+    pub(crate) fn issue_party(&self, party: &str) {
+        let subject = Subject::Party(PartyId::parse(party).unwrap());
+        issue(&self.authority, party, &subject);
+    }
+
+    pub(crate) fn adapter(&self, party: &str) -> Node {
+        self.issue_party(party);
+        let config = self.directory.path().join(format!("{party}.toml"));
+        std::fs::write(&config, self.adapter_file(party)).unwrap();
+        Node::start("adapter", &config)
+    }
+
+    fn adapter_file(&self, party: &str) -> String {
+        format!(
+            r#"
+directory = "{party}-data"
+[hub]
+address = "{links}"
+name = "localhost"
+[[party]]
+id = "{party}"
+certificate = "pki/{party}.pem"
+key = "pki/{party}.key"
+[tls]
+roots = "pki/ca.pem"
+[door]
+grpc = "127.0.0.1:0"
+http = "127.0.0.1:0"
+[log]
+format = "json"
+"#,
+            links = self.links
+        )
+    }
+
+    pub(crate) fn links(&self) -> SocketAddr {
+        self.links
+    }
+}
+
+pub(crate) fn issue(authority: &Authority, name: &str, subject: &Subject) {
+    let issued = authority.issue(subject, Lifetime::days(now(), 30)).unwrap();
+    let at = |ending: &str| authority.directory().join(format!("{name}.{ending}"));
+    write_new(&at("key"), &issued.key.unwrap(), true, true).unwrap();
+    write_new(&at("pem"), &issued.certificate, false, true).unwrap();
+}
+
+/// The hub must come back on its port after a kill, so it needs a known one.
+fn free_port() -> SocketAddr {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    socket.local_addr().unwrap()
+}
+
+/// A complaint of the load.
+pub(crate) fn complaint(reference: &str) -> v1::NewComplaint {
+    v1::NewComplaint {
+        reference: reference.to_owned(),
+        title: format!("Lampu jalan padam {reference}"),
+        body: "Sudah tiga hari lampu jalan padam di depan pasar.".to_owned(),
+        region: "33.74".to_owned(),
+        channel: "web".to_owned(),
+        handling: v1::Handling::Route as i32,
+        reporter: Some(v1::Reporter {
+            name: "Pelapor Uji 900".to_owned(),
+            ..v1::Reporter::default()
+        }),
+        ..v1::NewComplaint::default()
+    }
+}
+
+pub(crate) fn submit(complaint: v1::NewComplaint, wait_for_hub_ms: u32) -> v1::SubmitRequest {
+    v1::SubmitRequest {
+        handover: Some(v1::Handover {
+            item: Some(v1::handover::Item::Complaint(complaint)),
+            ..v1::Handover::default()
+        }),
+        wait_for_hub_ms,
+    }
+}
+
+/// Waits until a condition holds.
+pub(crate) async fn eventually<F, Fut>(what: &str, mut holds: F)
+where
+    F: FnMut() -> Fut,
+    Fut: std::future::Future<Output = bool>,
+{
+    let deadline = Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(Instant::now() < deadline, "in time: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Whether a program may be missing: with `CI=true` nothing may.
+pub(crate) fn missing(what: &str) {
+    assert!(
+        std::env::var("CI").as_deref() != Ok("true"),
+        "{what} is required with CI=true"
+    );
+    eprintln!("NOT RUN: {what} is not here");
+}

@@ -1,0 +1,273 @@
+//! Test vectors for other languages, replayed by our own code. With
+//! `JEMBATAN_WRITE_VECTORS=1` they are written instead.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use bytes::Bytes;
+use jembatan::{
+    domain::{
+        ComplaintId, Digest, EventId, Handover, IdempotencyKey, Item, Micros, NewComplaint,
+        PartyId, Reference, SystemName, TrackingId,
+    },
+    exchange::{Direction, Place, delivery_digest, event_digest, root_chain},
+    wire::{self, v1},
+};
+use prost::Message;
+use serde_json::{Value, json};
+
+use crate::support::missing;
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/vectors")
+        .join(name)
+}
+
+/// Compares with the file, or writes it.
+fn keep(name: &str, value: &Value) {
+    let text = format!("{value:#}\n");
+    if std::env::var("JEMBATAN_WRITE_VECTORS").is_ok() {
+        fs::write(path(name), text).unwrap();
+        return;
+    }
+    let kept = fs::read_to_string(path(name)).unwrap();
+    assert!(
+        kept == text,
+        "{name} differs: look at what changed before writing it anew"
+    );
+}
+
+fn party() -> PartyId {
+    PartyId::parse("pemda-33.74").unwrap()
+}
+
+fn system() -> SystemName {
+    SystemName::parse("lapor-semar").unwrap()
+}
+
+fn time() -> Option<pbjson_types::Timestamp> {
+    Some(wire::timestamp(Micros(1_790_000_000_123_456)))
+}
+
+fn attachments() -> Vec<v1::Attachment> {
+    vec![v1::Attachment {
+        sha256: Bytes::from_static(&[0xaa; 32]),
+        size_bytes: 1_234,
+        media_type: "image/jpeg".to_owned(),
+    }]
+}
+
+/// One body of each kind.
+fn bodies() -> Vec<v1::event::Body> {
+    use v1::event::Body;
+    vec![
+        Body::Filed(v1::Filed {
+            kind: "complaint".to_owned(),
+            category: "road-damage".to_owned(),
+            region: "33.74".to_owned(),
+            occurred_on: "2026-11-24".to_owned(),
+            filed_at: time(),
+            channel: "web".to_owned(),
+            anonymous: true,
+            confidential: false,
+            handling: v1::Handling::Route as i32,
+            addressed_to: String::new(),
+            attachments: attachments(),
+            foreign_references: vec![v1::ForeignReference {
+                system: "lapor".to_owned(),
+                reference: "1234".to_owned(),
+            }],
+        }),
+        Body::Verified(v1::Verified {}),
+        Body::Classified(v1::Classified {
+            kind: Some("aspiration".to_owned()),
+            category: None,
+            region: None,
+            oversight: Some(true),
+        }),
+        Body::Forwarded(v1::Forwarded {
+            institution: "kl-pu".to_owned(),
+            unit: "DPU".to_owned(),
+        }),
+        Body::Copied(v1::Copied {
+            institutions: vec!["kl-pu".to_owned()],
+        }),
+        Body::Declined(v1::Declined {
+            suggested_institution: "pemda-33".to_owned(),
+        }),
+        Body::HandlingStarted(v1::HandlingStarted {
+            unit: "DPU".to_owned(),
+        }),
+        Body::ProgressReported(v1::ProgressReported {
+            attachments: attachments(),
+        }),
+        Body::InformationRequested(v1::InformationRequested {}),
+        Body::ReporterReplied(v1::ReporterReplied {
+            attachments: attachments(),
+        }),
+        Body::Responded(v1::Responded {
+            attachments: attachments(),
+        }),
+        Body::Postponed(v1::Postponed { until: time() }),
+        Body::Closed(v1::Closed {}),
+        Body::Reopened(v1::Reopened {}),
+        Body::Archived(v1::Archived {
+            reason: v1::ArchiveReason::Duplicate as i32,
+        }),
+        Body::Withdrawn(v1::Withdrawn {}),
+        Body::Merged(v1::Merged {
+            into_complaint_id: Bytes::from_static(&[0xbb; 16]),
+        }),
+        Body::Rated(v1::Rated { stars: 5 }),
+        Body::Escalated(v1::Escalated { consent: true }),
+        Body::VisibilityChanged(v1::VisibilityChanged {
+            anonymous: Some(false),
+            confidential: Some(true),
+        }),
+        Body::AttachmentAdded(v1::AttachmentAdded {
+            attachment: attachments().pop(),
+        }),
+        Body::PartErased(v1::PartErased {
+            event_id: Bytes::from_static(&[0xcc; 16]),
+            sha256: Bytes::from_static(&[0xdd; 32]),
+        }),
+        Body::StatusMirrored(v1::StatusMirrored {
+            declined: true,
+            ignored: false,
+        }),
+    ]
+}
+
+fn event(body: v1::event::Body) -> v1::Event {
+    let key = IdempotencyKey::parse("LS-1").unwrap();
+    let reference = Reference::parse("LS-1").unwrap();
+    let event_id = EventId::derive(&party(), &system(), &key);
+    let complaint_id = ComplaintId::derive(&party(), &system(), &reference);
+    v1::Event {
+        party: party().as_str().to_owned(),
+        system: system().as_str().to_owned(),
+        key: "LS-1".to_owned(),
+        reference: "LS-1".to_owned(),
+        event_id: Bytes::copy_from_slice(event_id.as_bytes()),
+        complaint_id: Bytes::copy_from_slice(complaint_id.as_bytes()),
+        occurred_at: time(),
+        recorded_at: time(),
+        time_zone: "Asia/Jakarta".to_owned(),
+        expected_revision: Some(3),
+        acting_institution: "pemda-33.74".to_owned(),
+        audience: v1::Audience::Public as i32,
+        parts: vec![v1::PartReference {
+            kind: v1::PartKind::Content as i32,
+            sha256: Bytes::from_static(&[0x11; 32]),
+            size_bytes: 99,
+        }],
+        local_status: Some(v1::LocalStatus {
+            code: "7".to_owned(),
+            name: "Diproses".to_owned(),
+            mapped: v1::Status::InProgress as i32,
+        }),
+        body: Some(body),
+    }
+}
+
+fn golden<M: Message + serde::Serialize>(name: &str, message: &M) -> Value {
+    json!({
+        "message": name,
+        "hex": hex::encode(message.encode_to_vec()),
+        "json": serde_json::to_value(message).unwrap(),
+    })
+}
+
+/// Scenario: an event of each kind, as bytes and as canonical JSON.
+/// Guarantee: neither ever changes; the bytes are read back as what they were.
+#[test]
+fn golden_events_stay_as_they_are() {
+    let mut all = Vec::new();
+    for body in bodies() {
+        let message = event(body);
+        let bytes = Bytes::from(message.encode_to_vec());
+        let read = wire::decode_event(&bytes).unwrap();
+        assert_eq!(wire::encode_event(&read), bytes, "bytes are canonical");
+        let json = serde_json::to_string(&message).unwrap();
+        let back: v1::Event = serde_json::from_str(&json).unwrap();
+        assert_eq!(back, message);
+        all.push(golden("jembatan.v1.Event", &message));
+    }
+    keep("events.json", &Value::Array(all));
+}
+
+/// Scenario: a chain of three submissions and of two deliveries, ids, Tracking
+/// IDs and a hand-over digest, with every intermediate value.
+/// Guarantee: they are what they were, and what docs/protocol.md works out.
+#[test]
+fn worked_hashes_stay_as_they_are() {
+    let events: [&[u8]; 3] = [b"event one", b"event two", b""];
+    let mut chains = Vec::new();
+    for (direction, number) in [(Direction::Submissions, 1), (Direction::Deliveries, 2)] {
+        let epoch = 7;
+        let mut place = Place::root(&party(), direction, epoch);
+        assert_eq!(place.chain, root_chain(&party(), direction, epoch));
+        let mut steps = vec![json!({"position": 0, "chain": place.chain.to_string()})];
+        for (n, event) in events.iter().enumerate() {
+            let header = format!("header {}", n + 1);
+            let digest = match direction {
+                Direction::Submissions => event_digest(event),
+                Direction::Deliveries => {
+                    delivery_digest(header.as_bytes(), (!event.is_empty()).then_some(*event))
+                }
+            };
+            place = place.after(&digest);
+            steps.push(json!({
+                "position": place.position,
+                "header_hex": hex::encode(if number == 2 { header.as_bytes() } else { b"" }),
+                "event_hex": hex::encode(event),
+                "digest": digest.to_string(),
+                "chain": place.chain.to_string(),
+            }));
+        }
+        chains.push(json!({"party": party(), "direction": number, "epoch": epoch, "steps": steps}));
+    }
+    let ids = ["LS-1", "kunci dengan spasi", "ñ-é"].map(|name| {
+        let key = IdempotencyKey::parse(name).unwrap();
+        let reference = Reference::parse(name).unwrap();
+        let complaint = ComplaintId::derive(&party(), &system(), &reference);
+        json!({
+            "party": party(), "system": system(), "name": name,
+            "event_id": EventId::derive(&party(), &system(), &key).to_string(),
+            "complaint_id": complaint.to_string(),
+            "tracking_id": TrackingId::derive(&complaint, 0).as_str(),
+        })
+    });
+    let mut new = NewComplaint::new(Reference::parse("LS-1").unwrap());
+    new.title = "Jalan rusak".to_owned();
+    new.body = "Berlubang.".to_owned();
+    let handover = Handover {
+        system: system(),
+        key: None,
+        item: Item::Complaint(Box::new(new)),
+    };
+    let salted = [[7_u8; 16].as_slice(), b"\x0a\x01x"].concat();
+    let worked = json!({
+        "chains": chains,
+        "ids": ids,
+        "handover_digest": {"reference": "LS-1", "title": "Jalan rusak", "body": "Berlubang.", "digest": handover.digest().to_string()},
+        "part": {"bytes_hex": hex::encode(&salted), "sha256": Digest::of(&salted).to_string()},
+    });
+    keep("worked.json", &worked);
+}
+
+/// Scenario: a program in another language, with nothing but its own SHA-256.
+/// Guarantee: it finds the same chains, ids and Tracking IDs.
+#[test]
+fn python_finds_the_same_hashes() {
+    let script = path("verify.py");
+    match Command::new("python3").arg(&script).output() {
+        Ok(output) => {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{errors}");
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(said.contains("8 places, 3 ids"), "{said}");
+        }
+        Err(_) => missing("python3"),
+    }
+}
