@@ -7,12 +7,14 @@
     reason = "this is the room that prints"
 )]
 
+mod bench;
 mod client;
 mod complaint;
 mod config;
 mod demo;
 mod directory;
 mod inbox;
+mod lab;
 mod pki;
 mod records;
 mod serve;
@@ -43,6 +45,8 @@ enum Command {
     /// Show the whole thing: two regions, a hub, real mutual TLS, a cut line, a
     /// crash, a lost disk, and the proof that nothing is lost or doubled
     Demo(demo::Demo),
+    /// Measure: hub and adapter as separate processes over mutual TLS, fully durable
+    Bench(bench::Bench),
     /// Run the national node
     Hub(serve::Serve),
     /// Run the node of a region
@@ -108,6 +112,7 @@ pub fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<Done> {
     match command {
         Command::Demo(demo) => demo.run().await,
+        Command::Bench(bench) => bench.run().await,
         Command::Hub(serve) => serve.hub().await,
         Command::Adapter(serve) => serve.adapter().await,
         Command::Pki(pki) => pki.run(),

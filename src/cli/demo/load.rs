@@ -6,12 +6,11 @@ use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
 
 use crate::{
-    cli::{client::Gateway, records::Record},
+    cli::{client::Gateway, lab::Node, records::Record},
     wire::v1,
 };
 
 use super::{
-    node::Node,
     story::Cast,
     tell::Teller,
     world::{CITY, NATIONAL, PROVINCE, World},

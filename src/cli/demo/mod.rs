@@ -1,7 +1,6 @@
 //! `jembatan demo`: the main job on real input, in one command.
 
 mod load;
-mod node;
 mod people;
 mod proof;
 mod relay;
@@ -15,7 +14,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::{Done, records::Record};
+use super::{Done, lab::LabDirectory, records::Record};
 use tell::Teller;
 use world::World;
 
@@ -42,24 +41,10 @@ pub(super) struct Demo {
     keep: Option<PathBuf>,
 }
 
-/// A directory that goes away at the end.
-struct Temporary {
-    path: PathBuf,
-    is_kept: bool,
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if !self.is_kept {
-            let _ = std::fs::remove_dir_all(&self.path);
-        }
-    }
-}
-
 impl Demo {
     pub(super) async fn run(self) -> anyhow::Result<Done> {
         let records = read_records()?;
-        let mut directory = self.directory()?;
+        let mut directory = LabDirectory::new(self.keep.as_deref())?;
         let mut teller = Teller::new();
         teller.opening(records.len());
         let outcome = self.play(&directory.path, &records, &mut teller).await;
@@ -71,27 +56,6 @@ impl Demo {
             )));
         }
         Ok(Done::All)
-    }
-
-    fn directory(&self) -> anyhow::Result<Temporary> {
-        let (path, is_kept) = match &self.keep {
-            Some(path) => (path.clone(), true),
-            None => {
-                let name = hex::encode(crate::runtime::random_bytes::<6>());
-                (
-                    std::env::temp_dir().join(format!("jembatan-demo-{name}")),
-                    false,
-                )
-            }
-        };
-        if path.exists() {
-            anyhow::bail!(
-                "{} is there already: choose a directory that is not",
-                path.display()
-            );
-        }
-        std::fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
-        Ok(Temporary { path, is_kept })
     }
 
     async fn play(

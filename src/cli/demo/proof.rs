@@ -4,11 +4,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Context as _;
 
-use crate::wire::v1;
+use crate::{cli::lab::Node, wire::v1};
 
 use super::{
     load::Ledger,
-    node::Node,
     people::Person,
     story::Cast,
     tell::Teller,

@@ -9,13 +9,12 @@ use std::{
 
 use anyhow::Context as _;
 
-use crate::{
-    cli::{now, records::Record},
-    domain::PartyId,
-    identity::{Authority, Lifetime, Subject, TrustDomain, write_new},
+use crate::cli::{
+    lab::{self, Node, adapter_file, hub_file},
+    records::Record,
 };
 
-use super::{node::Node, relay::Relay};
+use super::relay::Relay;
 
 /// Province and city.
 pub(super) const PROVINCE: &str = "pemda-33";
@@ -35,15 +34,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn build(directory: &Path, records: &[Record]) -> anyhow::Result<Self> {
-        let domain = TrustDomain::parse("jembatan.example")?;
-        let pki = directory.join("pki");
-        let authority = Authority::init(&pki, &domain, now(), false)?;
-        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-        issue(&authority, &pki, "hub", &Subject::Hub(names))?;
-        for party in [PROVINCE, CITY, SPARE] {
-            let subject = Subject::Party(PartyId::parse(party)?);
-            issue(&authority, &pki, party, &subject)?;
-        }
+        lab::certificates(directory, &[PROVINCE, CITY, SPARE])?;
         let at = |name: &str| directory.join(name);
         std::fs::write(at("directory.toml"), directory_file(records))?;
         std::fs::write(at("hub.toml"), hub_file())?;
@@ -53,11 +44,11 @@ impl World {
         let city_line = Relay::start(links).await?;
         std::fs::write(
             at("province.toml"),
-            adapter_file(PROVINCE, "laporgub", &province_line),
+            adapter_file(PROVINCE, "laporgub", province_line.address),
         )?;
         std::fs::write(
             at("city.toml"),
-            adapter_file(CITY, "lapor-semar", &city_line),
+            adapter_file(CITY, "lapor-semar", city_line.address),
         )?;
         let province = Node::start("adapter", &at("province.toml")).await?;
         let city = Node::start("adapter", &at("city.toml")).await?;
@@ -75,73 +66,6 @@ impl World {
         self.province.stop().await;
         self.hub.stop().await;
     }
-}
-
-fn issue(authority: &Authority, pki: &Path, name: &str, subject: &Subject) -> anyhow::Result<()> {
-    let issued = authority.issue(subject, Lifetime::days(now(), 30))?;
-    let key = issued.key.unwrap_or_default();
-    write_new(&pki.join(format!("{name}.key")), &key, true, false)?;
-    write_new(
-        &pki.join(format!("{name}.pem")),
-        &issued.certificate,
-        false,
-        false,
-    )?;
-    Ok(())
-}
-
-fn hub_file() -> String {
-    r#"trust_domain = "jembatan.example"
-directory = "hub-data"
-
-[listen]
-links = "127.0.0.1:0"
-
-[door]
-grpc = "127.0.0.1:0"
-http = "127.0.0.1:0"
-
-[tls]
-certificate = "pki/hub.pem"
-key = "pki/hub.key"
-roots = "pki/ca.pem"
-
-[national]
-party = "nasional"
-system = "lapor"
-
-[directory_file]
-path = "directory.toml"
-"#
-    .to_owned()
-}
-
-fn adapter_file(party: &str, system: &str, line: &Relay) -> String {
-    format!(
-        r#"trust_domain = "jembatan.example"
-directory = "{party}-data"
-
-[hub]
-address = "{address}"
-name = "127.0.0.1"
-
-[[party]]
-id = "{party}"
-certificate = "pki/{party}.pem"
-key = "pki/{party}.key"
-
-[[party.system]]
-name = "{system}"
-
-[tls]
-roots = "pki/ca.pem"
-
-[door]
-grpc = "127.0.0.1:0"
-http = "127.0.0.1:0"
-"#,
-        address = line.address
-    )
 }
 
 /// Parties, institutions and rules: whoever has no adapter in this demo is

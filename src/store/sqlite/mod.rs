@@ -6,6 +6,7 @@
 
 mod accept;
 mod adapter;
+mod ceiling;
 mod decisions;
 mod deliver;
 mod directory;
@@ -45,6 +46,7 @@ use super::{
     Answer, ComplaintRecord, Counts, HeaderEncoder, Heads, JournalEntry, NewSubmission, Receipt,
     Registry, Store, StoreError, SubmitRefusal,
 };
+pub use ceiling::group_commit_ceiling;
 use journal::{fresh_heads, load_state};
 use writer::{Message, QUEUE, Tx, Wakers};
 

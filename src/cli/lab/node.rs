@@ -22,23 +22,23 @@ const START: Duration = Duration::from_secs(20);
 
 /// What a node prints once it serves.
 #[derive(Debug, Deserialize)]
-pub(super) struct Addresses {
-    pub(super) links: Option<SocketAddr>,
-    pub(super) grpc: SocketAddr,
-    pub(super) http: SocketAddr,
+pub(in crate::cli) struct Addresses {
+    pub(in crate::cli) links: Option<SocketAddr>,
+    pub(in crate::cli) grpc: SocketAddr,
+    pub(in crate::cli) http: SocketAddr,
 }
 
 /// A running node.
-pub(super) struct Node {
+pub(in crate::cli) struct Node {
     role: &'static str,
     config: PathBuf,
     log: PathBuf,
     child: Child,
-    pub(super) addresses: Addresses,
+    pub(in crate::cli) addresses: Addresses,
 }
 
 impl Node {
-    pub(super) async fn start(role: &'static str, config: &Path) -> anyhow::Result<Self> {
+    pub(in crate::cli) async fn start(role: &'static str, config: &Path) -> anyhow::Result<Self> {
         let log = config.with_extension("log");
         let file = std::fs::OpenOptions::new()
             .create(true)
@@ -75,21 +75,21 @@ impl Node {
     }
 
     /// SIGKILL: no chance to tidy up.
-    pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
+    pub(in crate::cli) async fn kill(&mut self) -> anyhow::Result<()> {
         self.child.start_kill()?;
         self.child.wait().await?;
         Ok(())
     }
 
     /// Starts it again with the same configuration.
-    pub(super) async fn restart(&mut self) -> anyhow::Result<()> {
+    pub(in crate::cli) async fn restart(&mut self) -> anyhow::Result<()> {
         let again = Self::start(self.role, &self.config).await?;
         *self = again;
         Ok(())
     }
 
     /// Asks it to stop, and waits.
-    pub(super) async fn stop(mut self) {
+    pub(in crate::cli) async fn stop(mut self) {
         if let Some(pid) = self.child.id() {
             let _ = Command::new("kill")
                 .args(["-TERM", &pid.to_string()])
@@ -99,19 +99,19 @@ impl Node {
         let _ = timeout(Duration::from_secs(10), self.child.wait()).await;
     }
 
-    pub(super) fn log(&self) -> &Path {
+    pub(in crate::cli) fn log(&self) -> &Path {
         &self.log
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(in crate::cli) fn pid(&self) -> u32 {
         self.child.id().unwrap_or(0)
     }
 
-    pub(super) async fn gateway(&self) -> anyhow::Result<Gateway> {
+    pub(in crate::cli) async fn gateway(&self) -> anyhow::Result<Gateway> {
         DoorArgs::at(self.addresses.grpc).gateway().await
     }
 
-    pub(super) async fn health(&self) -> anyhow::Result<Health> {
+    pub(in crate::cli) async fn health(&self) -> anyhow::Result<Health> {
         DoorArgs::at(self.addresses.grpc).health().await
     }
 }
