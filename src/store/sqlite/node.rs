@@ -139,12 +139,12 @@ impl Tx<'_> {
         let Some(reference) = &event.reference else {
             return Ok(false);
         };
-        let is_taken = self
+        // Two look-ups by key: joined by OR, SQLite would scan the table.
+        let names_another = self
             .connection
             .prepare_cached(
-                "SELECT 1 FROM reference WHERE party = ?1 AND system = ?2 AND \
-                 ((reference = ?3 AND complaint_id <> ?4) \
-                 OR (complaint_id = ?4 AND reference <> ?3))",
+                "SELECT 1 FROM reference WHERE party = ?1 AND system = ?2 AND reference = ?3 \
+                 AND complaint_id <> ?4",
             )?
             .exists(params![
                 event.party.as_str(),
@@ -152,7 +152,19 @@ impl Tx<'_> {
                 reference.as_str(),
                 event.complaint_id.as_bytes()
             ])?;
-        Ok(is_taken)
+        let has_another = self
+            .connection
+            .prepare_cached(
+                "SELECT 1 FROM reference WHERE party = ?1 AND complaint_id = ?2 AND system = ?3 \
+                 AND reference <> ?4",
+            )?
+            .exists(params![
+                event.party.as_str(),
+                event.complaint_id.as_bytes(),
+                event.system.as_str(),
+                reference.as_str()
+            ])?;
+        Ok(names_another || has_another)
     }
 
     /// Own events make the complaint and the reference known here.
