@@ -88,6 +88,10 @@ pub struct Complaint {
     pub run_start: u32,
     /// Parties whose mirrored status has had its baseline.
     pub mirrored: Vec<PartyId>,
+    /// The national desk has acted on it while it did not stand in triage; it
+    /// takes part from then on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overruled: bool,
     /// The complaint into which it was merged.
     pub merged_into: Option<ComplaintId>,
 }

@@ -49,6 +49,7 @@ pub(super) fn file(event: &Event, context: Context<'_>) -> Result<Complaint, Rej
         run_start: 1,
         // The local status at filing is the baseline; the next one is a move.
         mirrored: mirrored.collect(),
+        overruled: false,
         merged_into: None,
     })
 }

@@ -22,6 +22,9 @@ pub struct Context<'a> {
     pub directory: &'a Directory,
     /// The operator's numbers.
     pub policy: &'a Policy,
+    /// The complaint that a merging event names as the one that goes on, if
+    /// there is one of that id.
+    pub merge_target: Option<&'a Complaint>,
 }
 
 /// The event holds.
@@ -61,7 +64,7 @@ pub fn decide(
     checks::check_fields(event, context.policy)?;
     let Some(before) = known else {
         let mut filed = filing::file(event, context)?;
-        let tellings = telling::tell(None, &mut filed, &event.party, context.directory);
+        let tellings = telling::tell(None, &mut filed, event, context);
         return Ok(Verdict {
             complaint: filed,
             tellings,
@@ -90,11 +93,12 @@ pub fn decide(
     let mut after = before.clone();
     moves::apply(&mut after, event, &standing, context)?;
     after.revision += 1;
+    after.overruled |= standing.overrules();
     if after.run_author != event.party {
         after.run_author = event.party.clone();
         after.run_start = after.revision;
     }
-    let tellings = telling::tell(Some(before), &mut after, &event.party, context.directory);
+    let tellings = telling::tell(Some(before), &mut after, event, context);
     Ok(Verdict {
         complaint: after,
         tellings,

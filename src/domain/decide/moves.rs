@@ -1,6 +1,8 @@
 //! Statuses and legal moves, and who may make them.
 
-use crate::domain::{Complaint, Event, EventBody, InstitutionCode, PartKind, Rejection, Status};
+use crate::domain::{
+    Complaint, ComplaintId, Event, EventBody, InstitutionCode, PartKind, Rejection, Status,
+};
 
 use super::{Context, standing::Standing};
 
@@ -92,10 +94,7 @@ pub(super) fn apply(
         }
         EventBody::Reopened => reopen(complaint, kind, context)?,
         EventBody::Archived { .. } | EventBody::Withdrawn => complaint.status = Status::Archived,
-        EventBody::Merged { into } => {
-            complaint.merged_into = Some(*into);
-            complaint.status = Status::Merged;
-        }
+        EventBody::Merged { into } => merge(complaint, *into, kind, context)?,
         EventBody::Rated { .. } => {
             if !matches!(complaint.status, Status::Responded | Status::Closed) {
                 return Err(Rejection::illegal_move(
@@ -277,6 +276,34 @@ fn copy(
             complaint.copies.push(code.clone());
         }
     }
+    Ok(())
+}
+
+/// Into another complaint that is here and was not itself merged: whoever
+/// follows the link finds where the matter goes on.
+fn merge(
+    complaint: &mut Complaint,
+    into: ComplaintId,
+    kind: &str,
+    context: Context<'_>,
+) -> Result<(), Rejection> {
+    let target = context.merge_target.filter(|target| target.id == into);
+    let Some(target) = target else {
+        return Err(Rejection::invalid(
+            "merged.into_complaint_id",
+            "there is no such complaint",
+        ));
+    };
+    if target.merged_into.is_some() {
+        return Err(Rejection::illegal_move(
+            kind,
+            target.status,
+            "Name the complaint that it was merged into.",
+            "Sebutkan laporan gabungannya.",
+        ));
+    }
+    complaint.merged_into = Some(into);
+    complaint.status = Status::Merged;
     Ok(())
 }
 

@@ -9,6 +9,7 @@ pub(super) struct Standing {
     pub(super) is_handler: bool,
     pub(super) is_national: bool,
     is_told: bool,
+    is_in_triage: bool,
     acts_for_own: bool,
 }
 
@@ -29,6 +30,7 @@ impl Standing {
                 .participants
                 .iter()
                 .any(|participant| participant.active && &participant.party == author),
+            is_in_triage: complaint.handler.is_none(),
             acts_for_own: acting.is_none_or(|code| directory.reader_of(code) == Some(author)),
         }
     }
@@ -36,6 +38,11 @@ impl Standing {
     /// "Unknown" and "not yours" look the same.
     pub(super) fn takes_part(self) -> bool {
         self.is_origin || self.is_handler || self.is_national || self.is_told
+    }
+
+    /// The national desk acts where the complaint does not stand before it.
+    pub(super) fn overrules(self) -> bool {
+        self.is_national && !self.is_in_triage && !self.is_handler && !self.is_origin
     }
 
     /// A party acts only for institutions that are reached through it.

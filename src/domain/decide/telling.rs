@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::{Complaint, Directory, PartKind, Participant, PartyId, Role};
+use crate::domain::{Complaint, Directory, Event, EventBody, PartKind, Participant, PartyId, Role};
 
-use super::Telling;
+use super::{Context, Telling};
 
 /// Kinds of parts of this complaint's events that a party may read in a role.
 /// The reporter of an anonymous complaint never reaches the handler.
@@ -22,9 +22,10 @@ pub fn readable_parts(complaint: &Complaint, reader: &PartyId, role: Role) -> Ve
 pub(super) fn tell(
     before: Option<&Complaint>,
     after: &mut Complaint,
-    author: &PartyId,
-    directory: &Directory,
+    event: &Event,
+    context: Context<'_>,
 ) -> Vec<Telling> {
+    let (author, directory) = (&event.party, context.directory);
     let revision = after.revision;
     let was = before
         .map(|before| roles(before, directory))
@@ -43,12 +44,34 @@ pub(super) fn tell(
     let mut told: Vec<(PartyId, Role, bool)> = relieved.collect();
     told.extend(is.iter().map(|(party, role)| (party.clone(), *role, true)));
     if !told.iter().any(|(party, ..)| party == author) {
-        // The national desk overrules without taking part: it learns what it
-        // has not had, and stays outside.
-        told.push((author.clone(), Role::Triage, false));
+        // Its registration as an observer ended meanwhile, say: it knows its
+        // own event, and nothing later.
+        told.push((author.clone(), Role::Observer, false));
+    }
+    if let (EventBody::Merged { .. }, Some(target)) = (&event.body, context.merge_target) {
+        // Who takes part in the complaint that goes on gets the history of the
+        // one that ends in it.
+        for participant in target.participants.iter().filter(|found| found.active) {
+            if !told.iter().any(|(party, ..)| party == &participant.party) {
+                told.push((participant.party.clone(), Role::Copy, false));
+            }
+        }
     }
 
     let mut tellings = Vec::new();
+    if let EventBody::PartErased { .. } = event.body {
+        // An erasure reaches everybody who ever held the complaint. Who left
+        // it is told this one thing: it goes on standing where it left.
+        let held = after.participants.iter().map(|found| &found.party);
+        let left = held.filter(|party| !told.iter().any(|(told, ..)| told == *party));
+        tellings.extend(left.map(|party| Telling {
+            party: party.clone(),
+            role: Role::FormerHandler,
+            from_revision: revision,
+            through_revision: revision,
+            readable_parts: readable_parts(after, party, Role::FormerHandler),
+        }));
+    }
     for (party, role, active) in told {
         let place = after
             .participants
@@ -115,6 +138,12 @@ fn roles(complaint: &Complaint, directory: &Directory) -> BTreeMap<PartyId, Role
                 roles.insert(reader.clone(), Role::Handler);
             }
         }
+    }
+    // The national desk that has overruled here goes on seeing what comes of it.
+    if complaint.overruled
+        && let Some(national) = directory.triage_reader()
+    {
+        roles.entry(national.clone()).or_insert(Role::Observer);
     }
     // The origin relays the reporter, whoever handles it.
     let origin_role = roles.get(&complaint.origin).copied();

@@ -215,7 +215,7 @@ proptest! {
     ) {
         let directory = directory();
         let policy = Policy { max_hops: 3, ..Policy::default() };
-        let context = Context { directory: &directory, policy: &policy };
+        let context = Context { directory: &directory, policy: &policy, merge_target: None };
         let handling = [Handling::Own, Handling::Addressed, Handling::Route][first.0];
         let addressed = if handling == Handling::Addressed { first.1.or(Some(2)) } else { first.1 };
         let filing = event(1, 0, filed(handling, addressed));
@@ -260,6 +260,7 @@ fn life(first: EventBody, steps: Vec<(usize, EventBody)>) -> Result<Complaint, R
     let context = Context {
         directory: &directory,
         policy: &policy,
+        merge_target: None,
     };
     let mut complaint = decide(None, &event(1, 0, first), context)
         .map_err(|rejection| rejection.reason)?
@@ -351,6 +352,7 @@ fn an_expected_revision_holds_while_only_its_author_went_on() {
     let context = Context {
         directory: &directory,
         policy: &policy,
+        merge_target: None,
     };
     let filed = life(filed(Handling::Addressed, Some(2)), Vec::new()).unwrap();
     let say = |complaint: &Complaint, author, key, body, expected| {

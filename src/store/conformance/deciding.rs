@@ -9,7 +9,7 @@ use crate::{
 
 use super::world::{Engine, World, at, city, event, filing, garbage, province, tracking_id};
 
-async fn decisions(world: &World) -> Vec<(u64, crate::domain::Decision)> {
+pub(super) async fn decisions(world: &World) -> Vec<(u64, crate::domain::Decision)> {
     let read = world
         .hub
         .read(&province(), Direction::Deliveries, 1, 1_000, usize::MAX);

@@ -2,7 +2,9 @@
 //! suite speaks with it through the traits only.
 
 mod deciding;
+mod erasing;
 mod opening;
+mod overruling;
 mod submitting;
 mod world;
 
@@ -20,6 +22,12 @@ pub(crate) async fn run(engine: &dyn Engine) {
     deciding::a_panic_parks_the_entry(engine).await;
     deciding::old_sessions_are_fenced(engine).await;
     deciding::both_ends_prove_the_same_history(engine).await;
+    erasing::reaches_only_its_own_complaint(engine).await;
+    erasing::a_node_erases_only_in_the_complaint_told(engine).await;
+    erasing::reaches_whoever_held_it(engine).await;
+    erasing::an_erased_entry_stays_a_duplicate(engine).await;
+    overruling::the_national_desk_reads_and_overrules(engine).await;
+    overruling::merging_tells_both_sides(engine).await;
     opening::a_lost_disk_comes_back(engine).await;
     opening::what_was_set_aside_goes_again(engine).await;
 }

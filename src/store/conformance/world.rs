@@ -38,6 +38,10 @@ pub(super) fn city() -> PartyId {
     party("pemda-33.74")
 }
 
+pub(super) fn national() -> PartyId {
+    party("nasional")
+}
+
 pub(super) fn at(second: i64) -> Micros {
     Micros((1_790_000_000 + second) * 1_000_000)
 }
@@ -134,6 +138,24 @@ impl World {
         }
     }
 
+    /// Entries come over a link of this party, behind what is there.
+    pub(super) async fn send(&self, id: &PartyId, entries: Vec<Entry>) {
+        let expected = self.hub.heads(id).await.unwrap().submissions;
+        let batch = self.batch(expected, entries);
+        self.hub.accept(id, batch).await.unwrap();
+    }
+
+    /// As if another node of the party had taken this hand-over.
+    pub(super) async fn send_new(&self, id: &PartyId, new: &NewSubmission) {
+        let entry = Entry {
+            header: Bytes::new(),
+            event: new.event_bytes.clone(),
+            parts: new.parts.clone(),
+            handover_digest: Some(new.handover_digest),
+        };
+        self.send(id, vec![entry]).await;
+    }
+
     /// Carries deliveries down; how many.
     pub(super) async fn carry_down(&self, id: &PartyId, node: &Arc<dyn AdapterStore>) -> usize {
         let expected = node.heads(id).await.unwrap().deliveries_acknowledged;
@@ -215,11 +237,26 @@ pub(super) fn filing(
     body: &str,
     key: Option<&str>,
 ) -> NewSubmission {
+    filing_handled(owner, reference, body, key, Handling::Route)
+}
+
+/// "We do": the origin handles it.
+pub(super) fn own_filing(owner: &PartyId, reference: &str) -> NewSubmission {
+    filing_handled(owner, reference, "isi", None, Handling::Own)
+}
+
+fn filing_handled(
+    owner: &PartyId,
+    reference: &str,
+    body: &str,
+    key: Option<&str>,
+    handling: Handling,
+) -> NewSubmission {
     let mut new = NewComplaint::new(Reference::parse(reference).unwrap());
     new.title = "Jalan rusak".to_owned();
     new.body = body.to_owned();
     new.region = Some(RegionCode::parse("33.74").unwrap());
-    new.handling = Handling::Route;
+    new.handling = handling;
     new.reporter.name = "Pelapor Uji 900".to_owned();
     let handover = Handover {
         system: system(),

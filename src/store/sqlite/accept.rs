@@ -22,6 +22,7 @@ use super::{
     decisions::read_decision,
     deliver::Pending,
     journal::{NewRow, PARTS_PER_EVENT, position_of},
+    view::load_complaint,
     writer::Tx,
 };
 
@@ -124,14 +125,18 @@ impl Tx<'_> {
             return Ok(None);
         };
         if mac != candidate.mac {
-            return Ok(Some(refused(
-                Some(event),
-                Rejection::conflict(
-                    self.stored_event_digest(row)?,
-                    event_digest(candidate.event_bytes),
-                ),
-            )));
+            // An erased entry comes again without its hand-over digest: then
+            // the event's own bytes say that it is the same.
+            let stored = self.stored_event_digest(row)?;
+            let came = event_digest(candidate.event_bytes);
+            if stored != came {
+                return Ok(Some(refused(
+                    Some(event),
+                    Rejection::conflict(stored, came),
+                )));
+            }
         }
+        self.note_repetition(&event.complaint_id, row, candidate.row)?;
         self.original(row).map(Some)
     }
 
@@ -186,16 +191,24 @@ impl Tx<'_> {
             return Ok(Err(Refusal::Rejected(rejection)));
         }
         let registry = self.shared.registry.borrow().clone();
+        let merge_target = match &event.body {
+            EventBody::Merged { into } => load_complaint(self.connection, into)?,
+            _ => None,
+        };
         let context = Context {
             directory: &registry.directory,
             policy: &self.shared.policy,
+            merge_target: merge_target.as_ref(),
         };
         let decide = self.shared.decide;
         for _ in 0..ATTEMPTS {
             // A panic is a bug in deciding: it must not block the journal.
             let outcome = catch_unwind(AssertUnwindSafe(|| decide(known.as_ref(), event, context)));
             match outcome {
-                Ok(Ok(verdict)) => return Ok(Ok(verdict)),
+                Ok(Ok(verdict)) => {
+                    let checked = self.check_erasure(event)?;
+                    return Ok(checked.map(|()| verdict).map_err(Refusal::Rejected));
+                }
                 Ok(Err(rejection)) => return Ok(Err(Refusal::Rejected(rejection))),
                 Err(_) => {}
             }
@@ -218,6 +231,7 @@ impl Tx<'_> {
         filed_mac: &[u8],
     ) -> Result<Refusal, StoreError> {
         if filed_mac == candidate.mac {
+            self.note_repetition(&candidate.event.complaint_id, filed_row, candidate.row)?;
             let mut decision = self.original(filed_row)?;
             decision.event_id = Some(candidate.event.event_id);
             return Ok(Refusal::Duplicate(Box::new(decision)));
@@ -308,10 +322,8 @@ impl Tx<'_> {
                     candidate.row
                 ])?;
         }
-        if let EventBody::PartErased { event_id, sha256 } = &event.body
-            && let Some((row, _)) = self.dedup(event_id)?
-        {
-            self.erase_part(row, sha256, &event.event_id)?;
+        if let EventBody::PartErased { event_id, sha256 } = &event.body {
+            self.erase_at_hub(&complaint.id, event_id, sha256, &event.event_id)?;
         }
         let decision = Decision {
             outcome: Outcome::Accepted,

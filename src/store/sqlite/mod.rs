@@ -10,6 +10,7 @@ mod ceiling;
 mod decisions;
 mod deliver;
 mod directory;
+mod erase;
 mod hub;
 mod journal;
 mod node;
@@ -353,9 +354,7 @@ impl Store for SqliteStore {
         name: &ComplaintName,
     ) -> Answer<'_, Option<ComplaintId>> {
         let (party, system, name) = (party.clone(), system.clone(), name.clone());
-        self.read(move |connection, shared| {
-            view::find(connection, shared.is_hub, &party, &system, &name)
-        })
+        self.read(move |connection, shared| view::find(connection, shared, &party, &system, &name))
     }
 
     fn complaint(&self, party: &PartyId, id: &ComplaintId) -> Answer<'_, Option<ComplaintRecord>> {

@@ -250,6 +250,7 @@ impl Tx<'_> {
             }
         }
         self.note_own(event, row, mac.as_ref())?;
+        self.level_erasures(event.complaint_id.as_bytes(), &event.event_id)?;
         let decision = read_decision(self.connection, row)?;
         if decision.is_some_and(|found| found.outcome == Outcome::Accepted) {
             self.take_own_effect(party, row)?;

@@ -177,6 +177,11 @@ impl Tx<'_> {
             )?;
             self.take_own_effect(party, row)?;
         }
+        if let (Outcome::Duplicate, Some(complaint), Some(event_id)) =
+            (decision.outcome, &decision.complaint_id, &decision.event_id)
+        {
+            self.level_erasures(complaint.as_bytes(), event_id)?;
+        }
         if decision.outcome == Outcome::Rejected {
             // A reference that the hub did not link names nothing.
             self.connection
@@ -267,9 +272,8 @@ impl Tx<'_> {
             .ok()
             .and_then(|bytes| Digest::from_slice(&bytes))
             .ok_or_else(|| damaged("a digest"))?;
-        if let Some((row, _)) = self.dedup(event_id)? {
-            self.erase_part(row, &sha256, by)?;
-        }
+        // Only rows of this complaint: an erasure names no other's events.
+        let mut rows = self.own_rows(complaint, event_id)?;
         let delivered: Option<i64> = self
             .connection
             .prepare_cached(
@@ -280,10 +284,8 @@ impl Tx<'_> {
                 |row| row.get(0),
             )
             .optional()?;
-        if let Some(row) = delivered {
-            self.erase_part(row, &sha256, by)?;
-        }
-        Ok(())
+        rows.extend(delivered);
+        self.erase_at_node(&rows, &sha256, by)
     }
 
     /// A decision on `through` acknowledges through it.

@@ -121,11 +121,12 @@ pub(super) fn receipt(
 /// The complaint that a name means to a local system of a party.
 pub(super) fn find(
     connection: &Connection,
-    is_hub: bool,
+    shared: &Shared,
     party: &PartyId,
     system: &SystemName,
     name: &ComplaintName,
 ) -> Result<Option<ComplaintId>, StoreError> {
+    let is_hub = shared.is_hub;
     let id: Option<Vec<u8>> = match name {
         ComplaintName::Reference(reference) => connection
             .prepare_cached(
@@ -154,8 +155,9 @@ pub(super) fn find(
     let Some(id) = id else { return Ok(None) };
     let id = ComplaintId::from_bytes(blob16(&id)?);
     let takes_part = if is_hub {
-        load_complaint(connection, &id)?
-            .is_some_and(|complaint| told_through(&complaint, party).is_some())
+        load_complaint(connection, &id)?.is_some_and(|complaint| {
+            shared.is_national(party) || told_through(&complaint, party).is_some()
+        })
     } else {
         connection
             .prepare_cached("SELECT 1 FROM complaint_view WHERE party = ?1 AND complaint_id = ?2")?
@@ -223,6 +225,10 @@ impl Shared {
         Ok((row, header(complaint, &decision, told, telling)?))
     }
 
+    fn is_national(&self, party: &PartyId) -> bool {
+        self.registry.borrow().directory.triage_reader() == Some(party)
+    }
+
     /// A complaint at the hub, as a party may see it.
     pub(super) fn complaint_at_hub(
         &self,
@@ -233,7 +239,13 @@ impl Shared {
         let Some(complaint) = load_complaint(connection, id)? else {
             return Ok(None);
         };
-        let Some(through) = told_through(&complaint, party) else {
+        // Whoever overrules has to see what is there, also where it has not
+        // taken part; deciding then tells it what it has not had.
+        let told = match told_through(&complaint, party) {
+            _ if self.is_national(party) => Some(complaint.revision),
+            told => told,
+        };
+        let Some(through) = told else {
             return Ok(None);
         };
         let registry = self.registry.borrow().clone();
@@ -242,6 +254,7 @@ impl Shared {
             Some(handler) if directory.reader_of(handler) == Some(party) => Role::Handler,
             None if directory.triage_reader() == Some(party) => Role::Triage,
             _ if &complaint.origin == party => Role::Origin,
+            _ if self.is_national(party) => Role::Observer,
             _ => Role::Copy,
         };
         let telling = Telling {

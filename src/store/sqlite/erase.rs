@@ -1,0 +1,200 @@
+//! Erasing: a part's bytes go, and the hand-over digest with them, in every
+//! row that holds them. An entry may stand in a journal more than once
+//! (repeated, set aside, copied), so erasing the first row is not enough.
+//!
+//! Invariants: an erasure reaches only the complaint that it was decided for;
+//! chains, counts and the permanent dedup stay as they are.
+
+use rusqlite::params;
+
+use crate::{
+    domain::{ComplaintId, Digest, Event, EventBody, EventId, Rejection},
+    store::StoreError,
+};
+
+use super::{blob16, decisions::read_decision, writer::Tx};
+
+impl Tx<'_> {
+    /// Hub: whether an erasure names a part of an event of its own complaint.
+    /// Who may erase there is decided with the complaint.
+    pub(super) fn check_erasure(&self, event: &Event) -> Result<Result<(), Rejection>, StoreError> {
+        let EventBody::PartErased { event_id, sha256 } = &event.body else {
+            return Ok(Ok(()));
+        };
+        let row = match self.dedup(event_id)? {
+            Some((row, _)) if self.is_about(row, &event.complaint_id)? => row,
+            // An event of another complaint looks like one that is not there.
+            _ => {
+                return Ok(Err(Rejection::invalid(
+                    "part_erased.event_id",
+                    "this complaint has no such event",
+                )));
+            }
+        };
+        if self.kind_of_part(row, sha256)?.is_none() {
+            return Ok(Err(Rejection::invalid(
+                "part_erased.sha256",
+                "that event has no such part",
+            )));
+        }
+        Ok(Ok(()))
+    }
+
+    fn is_about(&self, row: i64, complaint: &ComplaintId) -> Result<bool, StoreError> {
+        let decision = read_decision(self.connection, row)?;
+        Ok(decision.and_then(|found| found.complaint_id).as_ref() == Some(complaint))
+    }
+
+    /// Hub: erases a part that [`Tx::check_erasure`] has found, in its row and
+    /// in every repetition of the event.
+    pub(super) fn erase_at_hub(
+        &self,
+        complaint: &ComplaintId,
+        erased: &EventId,
+        sha256: &Digest,
+        by: &EventId,
+    ) -> Result<(), StoreError> {
+        let Some((first, _)) = self.dedup(erased)? else {
+            return Ok(());
+        };
+        let Some(kind) = self.kind_of_part(first, sha256)? else {
+            return Ok(());
+        };
+        self.erase_part(first, sha256, by)?;
+        let revision = read_decision(self.connection, first)?.map_or(0, |found| found.revision);
+        for (row, event_id) in self.rows_about(complaint)? {
+            // A filing may be repeated under another key: then the revision
+            // of the original says what it repeats.
+            let repeats = event_id.as_ref() == Some(erased)
+                || (revision > 0
+                    && read_decision(self.connection, row)?
+                        .is_some_and(|found| found.revision == revision));
+            if repeats && row != first {
+                self.erase_kind(row, kind, by)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hub: a row repeats an earlier one. It can be found for an erasure from
+    /// now on, and what was erased there goes here as well.
+    pub(super) fn note_repetition(
+        &self,
+        complaint: &ComplaintId,
+        first: i64,
+        row: i64,
+    ) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached("UPDATE submission SET complaint_id = ?2 WHERE id = ?1")?
+            .execute(params![row, complaint.as_bytes()])?;
+        self.erase_as(first, row)
+    }
+
+    /// Node: erases a part in every row in which an event of this complaint
+    /// stands, submitted or delivered to the party.
+    pub(super) fn erase_at_node(
+        &self,
+        rows: &[i64],
+        sha256: &Digest,
+        by: &EventId,
+    ) -> Result<(), StoreError> {
+        let mut kind = None;
+        for row in rows {
+            kind = kind.or(self.kind_of_part(*row, sha256)?);
+        }
+        let Some(kind) = kind else {
+            return Ok(());
+        };
+        rows.iter()
+            .try_for_each(|row| self.erase_kind(*row, kind, by))
+    }
+
+    /// Node: the same event may stand in several rows (copied, re-appended,
+    /// handed over again after a lost disk): what is erased in one is erased
+    /// in all.
+    pub(super) fn level_erasures(
+        &self,
+        complaint: &[u8; 16],
+        event: &EventId,
+    ) -> Result<(), StoreError> {
+        let rows = self.own_rows(complaint, event)?;
+        for first in &rows {
+            for row in rows.iter().filter(|row| *row != first) {
+                self.erase_as(*first, *row)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Node: rows of own submissions that hold this event of this complaint.
+    pub(super) fn own_rows(
+        &self,
+        complaint: &[u8; 16],
+        event: &EventId,
+    ) -> Result<Vec<i64>, StoreError> {
+        let complaint = ComplaintId::from_bytes(*complaint);
+        let rows = self.rows_about(&complaint)?;
+        let same = rows
+            .into_iter()
+            .filter(|(_, found)| found.as_ref() == Some(event));
+        Ok(same.map(|(row, _)| row).collect())
+    }
+
+    /// Submissions that are indexed by their complaint: at a node all, at the
+    /// hub those that repeat another one.
+    fn rows_about(
+        &self,
+        complaint: &ComplaintId,
+    ) -> Result<Vec<(i64, Option<EventId>)>, StoreError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT id, event_id FROM submission WHERE complaint_id = ?1")?;
+        let mut rows = statement.query([complaint.as_bytes()])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let event_id: Option<Vec<u8>> = row.get(1)?;
+            let event_id = event_id.map(|bytes| blob16(&bytes)).transpose()?;
+            found.push((row.get(0)?, event_id.map(EventId::from_bytes)));
+        }
+        Ok(found)
+    }
+
+    fn kind_of_part(&self, row: i64, sha256: &Digest) -> Result<Option<i64>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT kind FROM part WHERE id BETWEEN ?1 << 2 AND (?1 << 2) | 3 AND sha256 = ?2",
+        )?;
+        let mut rows = statement.query(params![row, sha256.as_bytes()])?;
+        Ok(rows.next()?.map(|found| found.get(0)).transpose()?)
+    }
+
+    /// Erases in a row what is erased in another one. By kind: the same
+    /// hand-over, made into an event twice, has other salts and digests.
+    fn erase_as(&self, first: i64, row: i64) -> Result<(), StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT kind, erased_by FROM part \
+             WHERE id BETWEEN ?1 << 2 AND (?1 << 2) | 3 AND erased_by IS NOT NULL",
+        )?;
+        let mut rows = statement.query([first])?;
+        while let Some(found) = rows.next()? {
+            let by = EventId::from_bytes(blob16(&found.get::<_, Vec<u8>>(1)?)?);
+            self.erase_kind(row, found.get(0)?, &by)?;
+        }
+        Ok(())
+    }
+
+    fn erase_kind(&self, row: i64, kind: i64, by: &EventId) -> Result<(), StoreError> {
+        let erased = self
+            .connection
+            .prepare_cached(
+                "UPDATE part SET bytes = NULL, erased_by = ?3 WHERE id BETWEEN ?1 << 2 \
+                 AND (?1 << 2) | 3 AND kind = ?2 AND erased_by IS NULL",
+            )?
+            .execute(params![row, kind, by.as_bytes()])?;
+        if erased > 0 {
+            self.connection
+                .prepare_cached("UPDATE submission SET handover_digest = NULL WHERE id = ?1")?
+                .execute([row])?;
+        }
+        Ok(())
+    }
+}
