@@ -298,6 +298,11 @@ impl TrackingId {
     /// The id of a complaint. `attempt` is 0 but for the rare complaint whose
     /// id collides with an earlier one at the hub.
     pub fn derive(complaint: &ComplaintId, attempt: u8) -> Self {
+        Self::from_number(Self::number_of(complaint, attempt))
+    }
+
+    /// The 60 bits of an id before they are written in digits.
+    pub fn number_of(complaint: &ComplaintId, attempt: u8) -> u64 {
         let mut hash = Sha256::new();
         hash.update("jembatan/1 tracking");
         hash.update([0]);
@@ -306,16 +311,27 @@ impl TrackingId {
         let hash = hash.finalize();
         let mut first = [0; 8];
         first.copy_from_slice(&hash[..8]);
-        let bits = u64::from_be_bytes(first) >> 4;
-        let values: Vec<u8> = (0..12)
-            .map(|digit| ((bits >> (55 - 5 * digit)) & 31) as u8)
-            .collect();
-        let mut text: String = values
-            .iter()
-            .map(|v| CROCKFORD[*v as usize] as char)
-            .collect();
+        u64::from_be_bytes(first) >> 4
+    }
+
+    /// The id with these 60 bits.
+    pub fn from_number(number: u64) -> Self {
+        let mut values = [0; 12];
+        for (digit, value) in values.iter_mut().enumerate() {
+            *value = ((number >> (55 - 5 * digit)) & 31) as u8;
+        }
+        let mut text = String::with_capacity(13);
+        text.extend(values.iter().map(|v| CROCKFORD[*v as usize] as char));
         text.push(CROCKFORD[check_value(&values) as usize] as char);
         Self(text.into())
+    }
+
+    /// The 60 bits of this id.
+    pub fn number(&self) -> u64 {
+        self.0.bytes().take(12).fold(0, |number, digit| {
+            let value = CROCKFORD.iter().position(|found| *found == digit);
+            (number << 5) | value.unwrap_or(0) as u64
+        })
     }
 
     /// Reads what a person typed: case, blanks and dashes do not matter, and

@@ -155,7 +155,11 @@ impl Door {
             if timeout_at(deadline, changes.changed()).await.is_err() {
                 break;
             }
-            if let Some(found) = self.store.receipt(&caller.party, &latest.event_id).await? {
+            if let Some(found) = self
+                .store
+                .receipt(&caller.party, &latest.event_id, &latest.complaint_id)
+                .await?
+            {
                 latest = Receipt {
                     repeated: latest.repeated,
                     ..found

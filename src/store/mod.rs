@@ -114,8 +114,13 @@ pub trait Store: Send + Sync + 'static {
     /// unknown or the party takes no part in it.
     fn complaint(&self, party: &PartyId, id: &ComplaintId) -> Answer<'_, Option<ComplaintRecord>>;
 
-    /// Where something that this party submitted stands.
-    fn receipt(&self, party: &PartyId, event: &EventId) -> Answer<'_, Option<Receipt>>;
+    /// Where an event about a complaint, which this party submitted, stands.
+    fn receipt(
+        &self,
+        party: &PartyId,
+        event: &EventId,
+        complaint: &ComplaintId,
+    ) -> Answer<'_, Option<Receipt>>;
 
     /// Outcomes counted since the store was made.
     fn counts(&self, party: &PartyId) -> Answer<'_, Counts>;

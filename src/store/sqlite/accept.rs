@@ -10,7 +10,7 @@ use rusqlite::{OptionalExtension as _, params};
 
 use crate::{
     domain::{
-        Complaint, Context, Decision, Digest, Event, EventBody, EventId, Micros, Outcome, Part,
+        Complaint, ComplaintId, Context, Decision, Digest, Event, EventBody, Micros, Outcome, Part,
         PartState, PartyId, Rejection, TrackingId, Verdict, check_identity,
     },
     exchange::event_digest,
@@ -22,7 +22,8 @@ use super::{
     decisions::read_decision,
     deliver::Pending,
     journal::{NewRow, PARTS_PER_EVENT, position_of},
-    view::load_complaint,
+    lookup::{Known, Whose, complaint_row, is_found_by_complaint},
+    view::{attached, complaint_at, load_complaint, reference_of},
     writer::Tx,
 };
 
@@ -32,7 +33,8 @@ const ATTEMPTS: usize = 3;
 /// What deciding needs of an entry.
 pub(super) struct Candidate<'a> {
     pub(super) row: i64,
-    pub(super) event_bytes: &'a [u8],
+    /// Digest of the event's bytes.
+    pub(super) content: Digest,
     pub(super) event: &'a Event,
     pub(super) parts: &'a [Part],
     pub(super) mac: [u8; 16],
@@ -51,6 +53,7 @@ impl Tx<'_> {
         let entry = &incoming.entry;
         let content = event_digest(&entry.event);
         let handover_digest = entry.handover_digest.unwrap_or(content);
+        let mac = self.shared.mac(&handover_digest);
         let (row, chain) = self.next_submission(party, &content)?;
         let event = incoming.event.as_ref();
         self.put_submission(
@@ -58,6 +61,7 @@ impl Tx<'_> {
             &NewRow {
                 event: &entry.event,
                 event_id: event.ok().map(|event| event.event_id),
+                mac: Some(mac),
                 complaint_id: None,
                 handover_digest: Some(handover_digest),
                 parts: &entry.parts,
@@ -74,10 +78,10 @@ impl Tx<'_> {
             Ok(event) => {
                 let candidate = Candidate {
                     row,
-                    event_bytes: &entry.event,
+                    content,
                     event,
                     parts: &entry.parts,
-                    mac: self.shared.mac(&handover_digest),
+                    mac,
                     now,
                 };
                 self.decide(party, &candidate)?
@@ -105,34 +109,38 @@ impl Tx<'_> {
         if let Some(known) = self.known_event(candidate)? {
             return Ok(known);
         }
-        let decision = match self.decide_new(candidate)? {
-            Ok(verdict) => self.accepted(candidate, verdict)?,
-            Err(Refusal::Duplicate(decision)) => *decision,
-            Err(Refusal::Rejected(rejection)) => refused(Some(event), rejection),
-            Err(Refusal::Parked) => Decision {
-                outcome: Outcome::Parked,
-                ..refused(Some(event), Rejection::parked(&event.event_id))
-            },
+        let (decision, is_accepted) = match self.decide_new(candidate)? {
+            Ok(verdict) => (self.accepted(candidate, verdict)?, true),
+            Err(Refusal::Duplicate(decision)) => (*decision, false),
+            Err(Refusal::Rejected(rejection)) => (refused(Some(event), rejection), false),
+            Err(Refusal::Parked) => (
+                Decision {
+                    outcome: Outcome::Parked,
+                    ..refused(Some(event), Rejection::parked(&event.event_id))
+                },
+                false,
+            ),
         };
-        self.remember(&event.event_id, candidate.row, &candidate.mac)?;
+        if !(is_accepted && is_found_by_complaint(event)) {
+            self.remember(&event.event_id, candidate.row)?;
+        }
         Ok(decision)
     }
 
     /// The same event was here before: the original result, or a conflict.
     fn known_event(&self, candidate: &Candidate<'_>) -> Result<Option<Decision>, StoreError> {
         let event = candidate.event;
-        let Some((row, mac)) = self.dedup(&event.event_id)? else {
+        let Some(Known { row, mac }) = self.known(event)? else {
             return Ok(None);
         };
-        if mac != candidate.mac {
+        if mac != Some(candidate.mac) {
             // An erased entry comes again without its hand-over digest: then
             // the event's own bytes say that it is the same.
             let stored = self.stored_event_digest(row)?;
-            let came = event_digest(candidate.event_bytes);
-            if stored != came {
+            if stored != candidate.content {
                 return Ok(Some(refused(
                     Some(event),
-                    Rejection::conflict(stored, came),
+                    Rejection::conflict(stored, candidate.content),
                 )));
             }
         }
@@ -162,32 +170,17 @@ impl Tx<'_> {
         if let Err(rejection) = check_parts(candidate) {
             return Ok(Err(Refusal::Rejected(rejection)));
         }
-        let stored = self
-            .connection
-            .prepare_cached(
-                "SELECT state, filed_row, filed_mac FROM complaint WHERE complaint_id = ?1",
-            )?
-            .query_row([event.complaint_id.as_bytes()], |row| {
-                Ok((
-                    row.get::<_, String>(0)?,
-                    row.get::<_, i64>(1)?,
-                    row.get::<_, Vec<u8>>(2)?,
-                ))
-            })
-            .optional()?;
-        let known: Option<Complaint> = match &stored {
-            Some((state, filed_row, filed_mac)) => {
+        let stored = complaint_row(self.connection, Whose::Hub, &event.complaint_id)?;
+        let known: Option<Complaint> = match stored {
+            Some(row) => {
                 if let EventBody::Filed { .. } = event.body {
-                    return Ok(Err(self.filed_again(candidate, *filed_row, filed_mac)?));
+                    return Ok(Err(self.filed_again(candidate, row)?));
                 }
-                Some(
-                    serde_json::from_str(state)
-                        .map_err(|_| damaged("a complaint's state can't be read"))?,
-                )
+                Some(complaint_at(self.connection, row)?)
             }
             None => None,
         };
-        if let Err(rejection) = self.check_reference(event)? {
+        if let Err(rejection) = self.check_reference(event, known.as_ref())? {
             return Ok(Err(Refusal::Rejected(rejection)));
         }
         let registry = self.shared.registry.borrow().clone();
@@ -228,9 +221,8 @@ impl Tx<'_> {
         &self,
         candidate: &Candidate<'_>,
         filed_row: i64,
-        filed_mac: &[u8],
     ) -> Result<Refusal, StoreError> {
-        if filed_mac == candidate.mac {
+        if self.mac_of(filed_row)? == Some(candidate.mac) {
             self.note_repetition(&candidate.event.complaint_id, filed_row, candidate.row)?;
             let mut decision = self.original(filed_row)?;
             decision.event_id = Some(candidate.event.event_id);
@@ -238,43 +230,43 @@ impl Tx<'_> {
         }
         Ok(Refusal::Rejected(Rejection::conflict(
             self.stored_event_digest(filed_row)?,
-            event_digest(candidate.event_bytes),
+            candidate.content,
         )))
     }
 
     /// (party, reference) and complaint belong together, one to one.
-    fn check_reference(&self, event: &Event) -> Result<Result<(), Rejection>, StoreError> {
+    fn check_reference(
+        &self,
+        event: &Event,
+        complaint: Option<&Complaint>,
+    ) -> Result<Result<(), Rejection>, StoreError> {
         let Some(reference) = &event.reference else {
             return Ok(Ok(()));
         };
-        let party = event.party.as_str();
-        let by_reference: Option<Vec<u8>> = self
-            .connection
-            .prepare_cached(
-                "SELECT complaint_id FROM reference \
-                 WHERE party = ?1 AND system = ?2 AND reference = ?3",
+        let taken = || Ok(Err(Rejection::reference_taken(reference.as_str())));
+        if attached(self.connection, &event.party, &event.system, reference)?
+            .is_some_and(|found| found != event.complaint_id)
+        {
+            return taken();
+        }
+        let Some(complaint) = complaint else {
+            return Ok(Ok(()));
+        };
+        // The origin's own references name what was filed under them.
+        let filed = ComplaintId::derive(&event.party, &event.system, reference);
+        let names_another = filed != event.complaint_id
+            && complaint_row(self.connection, Whose::Hub, &filed)?.is_some();
+        let is_origin = complaint.origin == event.party && complaint.system == event.system;
+        let has_another = (is_origin && &complaint.reference != reference)
+            || reference_of(
+                self.connection,
+                &event.party,
+                Some(&event.system),
+                &event.complaint_id,
             )?
-            .query_row(
-                params![party, event.system.as_str(), reference.as_str()],
-                |row| row.get(0),
-            )
-            .optional()?;
-        let by_complaint: Option<String> = self
-            .connection
-            .prepare_cached(
-                "SELECT reference FROM reference \
-                 WHERE party = ?1 AND system = ?2 AND complaint_id = ?3",
-            )?
-            .query_row(
-                params![party, event.system.as_str(), event.complaint_id.as_bytes()],
-                |row| row.get(0),
-            )
-            .optional()?;
-        let names_another =
-            by_reference.is_some_and(|found| found != event.complaint_id.as_bytes().as_slice());
-        let has_another = by_complaint.is_some_and(|found| found != reference.as_str());
+            .is_some_and(|found| &found != reference);
         if names_another || has_another {
-            return Ok(Err(Rejection::reference_taken(reference.as_str())));
+            return taken();
         }
         Ok(Ok(()))
     }
@@ -290,37 +282,35 @@ impl Tx<'_> {
             mut complaint,
             tellings,
         } = verdict;
-        if complaint.revision == 1 {
-            complaint.tracking_id = self.free_tracking_id(&complaint)?;
-        }
-        self.put_complaint(candidate, &complaint)?;
-        self.connection
-            .prepare_cached(
-                "INSERT INTO history (party, complaint_id, revision, row, event_id, author, \
-                 accepted_at, hops) VALUES ('', ?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )?
-            .execute(params![
-                complaint.id.as_bytes(),
-                complaint.revision,
-                candidate.row,
-                event.event_id.as_bytes(),
-                event.party.as_str(),
-                candidate.now.0,
-                complaint.hops
-            ])?;
-        if let Some(reference) = &event.reference {
+        let is_filing = complaint.revision == 1;
+        let complaint_row = if is_filing {
+            let attempt = self.put_complaint_key(&complaint.id, candidate.row)?;
+            complaint.tracking_id = TrackingId::derive(&complaint.id, attempt);
+            candidate.row
+        } else {
+            complaint_row(self.connection, Whose::Hub, &complaint.id)?
+                .ok_or_else(|| damaged("a complaint that was decided on"))?
+        };
+        self.put_complaint(complaint_row, &complaint)?;
+        if !is_filing {
             self.connection
                 .prepare_cached(
-                    "INSERT OR IGNORE INTO reference (party, system, reference, complaint_id, row) \
-                     VALUES (?1, ?2, ?3, ?4, ?5)",
+                    "INSERT INTO history (complaint, revision, row, event_id, author, \
+                     accepted_at, hops) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 )?
                 .execute(params![
+                    complaint_row,
+                    complaint.revision,
+                    candidate.row,
+                    event.event_id.as_bytes(),
                     event.party.as_str(),
-                    event.system.as_str(),
-                    reference.as_str(),
-                    complaint.id.as_bytes(),
-                    candidate.row
+                    candidate.now.0,
+                    complaint.hops
                 ])?;
+        }
+        let is_origins = complaint.origin == event.party && complaint.system == event.system;
+        if let Some(reference) = event.reference.as_ref().filter(|_| !is_origins) {
+            self.attach(event, reference, candidate.row)?;
         }
         if let EventBody::PartErased { event_id, sha256 } = &event.body {
             self.erase_at_hub(&complaint.id, event_id, sha256, &event.event_id)?;
@@ -345,11 +335,7 @@ impl Tx<'_> {
         Ok(decision)
     }
 
-    fn put_complaint(
-        &self,
-        candidate: &Candidate<'_>,
-        complaint: &Complaint,
-    ) -> Result<(), StoreError> {
+    fn put_complaint(&self, row: i64, complaint: &Complaint) -> Result<(), StoreError> {
         let state = serde_json::to_string(complaint)
             .map_err(|_| damaged("a complaint's state can't be written"))?;
         let handler = complaint.handler.as_ref().map(|code| code.as_str());
@@ -357,41 +343,24 @@ impl Tx<'_> {
         if complaint.revision == 1 {
             self.connection
                 .prepare_cached(
-                    "INSERT INTO complaint (complaint_id, tracking_id, is_open, handler, \
-                     filed_row, filed_mac, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    "INSERT INTO complaint (id, complaint_id, is_open, handler, state) \
+                     VALUES (?1, ?2, ?3, ?4, ?5)",
                 )?
                 .execute(params![
+                    row,
                     complaint.id.as_bytes(),
-                    complaint.tracking_id.as_str(),
                     is_open,
                     handler,
-                    candidate.row,
-                    candidate.mac,
                     state
                 ])?;
         } else {
             self.connection
                 .prepare_cached(
-                    "UPDATE complaint SET is_open = ?2, handler = ?3, state = ?4 \
-                     WHERE complaint_id = ?1",
+                    "UPDATE complaint SET is_open = ?2, handler = ?3, state = ?4 WHERE id = ?1",
                 )?
-                .execute(params![complaint.id.as_bytes(), is_open, handler, state])?;
+                .execute(params![row, is_open, handler, state])?;
         }
         Ok(())
-    }
-
-    fn free_tracking_id(&self, complaint: &Complaint) -> Result<TrackingId, StoreError> {
-        for attempt in 0..=u8::MAX {
-            let tracking_id = TrackingId::derive(&complaint.id, attempt);
-            let is_taken = self
-                .connection
-                .prepare_cached("SELECT 1 FROM complaint WHERE tracking_id = ?1")?
-                .exists([tracking_id.as_str()])?;
-            if !is_taken {
-                return Ok(tracking_id);
-            }
-        }
-        Err(damaged("no Tracking ID is free for a complaint"))
     }
 
     pub(super) fn count(&mut self, party: &PartyId, outcome: Outcome) -> Result<(), StoreError> {
@@ -405,27 +374,15 @@ impl Tx<'_> {
         Ok(())
     }
 
-    pub(super) fn dedup(&self, event: &EventId) -> Result<Option<(i64, [u8; 16])>, StoreError> {
-        let found = self
+    /// The mac of a row's hand-over.
+    pub(super) fn mac_of(&self, row: i64) -> Result<Option<[u8; 16]>, StoreError> {
+        let mac: Option<Vec<u8>> = self
             .connection
-            .prepare_cached("SELECT row, mac FROM dedup WHERE event_id = ?1")?
-            .query_row([event.as_bytes()], |row| {
-                Ok((row.get(0)?, blob16(&row.get::<_, Vec<u8>>(1)?)?))
-            })
-            .optional()?;
-        Ok(found)
-    }
-
-    pub(super) fn remember(
-        &self,
-        event: &EventId,
-        row: i64,
-        mac: &[u8; 16],
-    ) -> Result<(), StoreError> {
-        self.connection
-            .prepare_cached("INSERT INTO dedup (event_id, row, mac) VALUES (?1, ?2, ?3)")?
-            .execute(params![event.as_bytes(), row, mac])?;
-        Ok(())
+            .prepare_cached("SELECT mac FROM submission WHERE id = ?1")?
+            .query_row([row], |found| found.get(0))
+            .optional()?
+            .flatten();
+        Ok(mac.map(|bytes| blob16(&bytes)).transpose()?)
     }
 
     pub(super) fn stored_event_digest(&self, row: i64) -> Result<Digest, StoreError> {

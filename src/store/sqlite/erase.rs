@@ -5,14 +5,20 @@
 //! Invariants: an erasure reaches only the complaint that it was decided for;
 //! chains, counts and the permanent dedup stay as they are.
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension as _, params};
 
 use crate::{
-    domain::{ComplaintId, Digest, Event, EventBody, EventId, Rejection},
+    domain::{ComplaintId, Digest, Event, EventBody, EventId, PartyId, Rejection},
     store::StoreError,
 };
 
-use super::{blob16, decisions::read_decision, writer::Tx};
+use super::{
+    blob16,
+    decisions::read_decision,
+    lookup::{Whose, complaint_row, find_event},
+    view,
+    writer::Tx,
+};
 
 impl Tx<'_> {
     /// Hub: whether an erasure names a part of an event of its own complaint.
@@ -21,8 +27,8 @@ impl Tx<'_> {
         let EventBody::PartErased { event_id, sha256 } = &event.body else {
             return Ok(Ok(()));
         };
-        let row = match self.dedup(event_id)? {
-            Some((row, _)) if self.is_about(row, &event.complaint_id)? => row,
+        let row = match self.event_of_complaint(&event.complaint_id, event_id)? {
+            Some(row) if self.is_about(row, &event.complaint_id)? => row,
             // An event of another complaint looks like one that is not there.
             _ => {
                 return Ok(Err(Rejection::invalid(
@@ -40,6 +46,16 @@ impl Tx<'_> {
         Ok(Ok(()))
     }
 
+    /// Hub: the row of an event, which may be the complaint's filing.
+    fn event_of_complaint(
+        &self,
+        complaint: &ComplaintId,
+        event: &EventId,
+    ) -> Result<Option<i64>, StoreError> {
+        let known = find_event(self.connection, Whose::Hub, event, [complaint])?;
+        Ok(known.map(|found| found.row))
+    }
+
     fn is_about(&self, row: i64, complaint: &ComplaintId) -> Result<bool, StoreError> {
         let decision = read_decision(self.connection, row)?;
         Ok(decision.and_then(|found| found.complaint_id).as_ref() == Some(complaint))
@@ -54,7 +70,7 @@ impl Tx<'_> {
         sha256: &Digest,
         by: &EventId,
     ) -> Result<(), StoreError> {
-        let Some((first, _)) = self.dedup(erased)? else {
+        let Some(first) = self.event_of_complaint(complaint, erased)? else {
             return Ok(());
         };
         let Some(kind) = self.kind_of_part(first, sha256)? else {
@@ -62,7 +78,7 @@ impl Tx<'_> {
         };
         self.erase_part(first, sha256, by)?;
         let revision = read_decision(self.connection, first)?.map_or(0, |found| found.revision);
-        for (row, event_id) in self.rows_about(complaint)? {
+        for (row, event_id) in self.rows_about(Whose::Hub, complaint)? {
             // A filing may be repeated under another key: then the revision
             // of the original says what it repeats.
             let repeats = event_id.as_ref() == Some(erased)
@@ -84,9 +100,9 @@ impl Tx<'_> {
         first: i64,
         row: i64,
     ) -> Result<(), StoreError> {
-        self.connection
-            .prepare_cached("UPDATE submission SET complaint_id = ?2 WHERE id = ?1")?
-            .execute(params![row, complaint.as_bytes()])?;
+        if let Some(complaint) = complaint_row(self.connection, Whose::Hub, complaint)? {
+            self.put_event_of(complaint, row)?;
+        }
         self.erase_as(first, row)
     }
 
@@ -114,10 +130,11 @@ impl Tx<'_> {
     /// in all.
     pub(super) fn level_erasures(
         &self,
-        complaint: &[u8; 16],
+        party: &PartyId,
+        complaint: &ComplaintId,
         event: &EventId,
     ) -> Result<(), StoreError> {
-        let rows = self.own_rows(complaint, event)?;
+        let rows = self.own_rows(party, complaint, event)?;
         for first in &rows {
             for row in rows.iter().filter(|row| *row != first) {
                 self.erase_as(*first, *row)?;
@@ -129,32 +146,35 @@ impl Tx<'_> {
     /// Node: rows of own submissions that hold this event of this complaint.
     pub(super) fn own_rows(
         &self,
-        complaint: &[u8; 16],
+        party: &PartyId,
+        complaint: &ComplaintId,
         event: &EventId,
     ) -> Result<Vec<i64>, StoreError> {
-        let complaint = ComplaintId::from_bytes(*complaint);
-        let rows = self.rows_about(&complaint)?;
+        let rows = self.rows_about(Whose::Party(party), complaint)?;
         let same = rows
             .into_iter()
             .filter(|(_, found)| found.as_ref() == Some(event));
         Ok(same.map(|(row, _)| row).collect())
     }
 
-    /// Submissions that are indexed by their complaint: at a node all, at the
-    /// hub those that repeat another one.
+    /// Submissions about a complaint: at a node all, at the hub the filing and
+    /// those that repeat another one.
     fn rows_about(
         &self,
+        whose: Whose<'_>,
         complaint: &ComplaintId,
     ) -> Result<Vec<(i64, Option<EventId>)>, StoreError> {
+        let rows = view::rows_about(self.connection, whose, complaint)?;
         let mut statement = self
             .connection
-            .prepare_cached("SELECT id, event_id FROM submission WHERE complaint_id = ?1")?;
-        let mut rows = statement.query([complaint.as_bytes()])?;
+            .prepare_cached("SELECT event_id FROM submission WHERE id = ?1")?;
         let mut found = Vec::new();
-        while let Some(row) = rows.next()? {
-            let event_id: Option<Vec<u8>> = row.get(1)?;
-            let event_id = event_id.map(|bytes| blob16(&bytes)).transpose()?;
-            found.push((row.get(0)?, event_id.map(EventId::from_bytes)));
+        for row in rows {
+            let event_id: Option<Option<Vec<u8>>> = statement
+                .query_row([row], |found| found.get(0))
+                .optional()?;
+            let event_id = event_id.flatten().map(|bytes| blob16(&bytes)).transpose()?;
+            found.push((row, event_id.map(EventId::from_bytes)));
         }
         Ok(found)
     }

@@ -323,6 +323,7 @@ fn kind_from(number: i64) -> Result<PartKind, StoreError> {
 pub(super) struct NewRow<'a> {
     pub(super) event: &'a [u8],
     pub(super) event_id: Option<EventId>,
+    pub(super) mac: Option<[u8; 16]>,
     pub(super) complaint_id: Option<[u8; 16]>,
     pub(super) handover_digest: Option<Digest>,
     pub(super) parts: &'a [Part],
@@ -334,6 +335,7 @@ pub(super) struct NewRow<'a> {
 impl Tx<'_> {
     /// The state of a party, for changing; made if it is not there.
     pub(super) fn state(&mut self, party: &PartyId) -> Result<&mut PartyState, StoreError> {
+        self.note_state(party);
         if !self.states.contains_key(party) {
             let state = match load_state(self.connection, party)? {
                 Some(state) => state,
@@ -400,10 +402,12 @@ impl Tx<'_> {
         self.journal(party, ASIDE, 0)
     }
 
-    /// Writes back what a job changed.
+    /// Writes back what the jobs of this transaction changed.
     pub(super) fn save_states(&mut self) -> Result<(), StoreError> {
-        let states = std::mem::take(&mut self.states);
-        for state in states.values() {
+        for party in self.take_dirty() {
+            let Some(state) = self.states.get(&party) else {
+                continue;
+            };
             let counts = state.counts;
             self.connection
                 .prepare_cached(
@@ -449,16 +453,19 @@ impl Tx<'_> {
     pub(super) fn put_submission(&self, id: i64, row: &NewRow<'_>) -> Result<(), StoreError> {
         self.connection
             .prepare_cached(
-                "INSERT INTO submission (id, stored_at, event_id, complaint_id, event, \
-                 handover_digest, chain, effect) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                "INSERT INTO submission (id, stored_at, event_id, mac, complaint_id, event, \
+                 handover_digest, chain, effect) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?
             .execute(params![
                 id,
                 row.now.0,
-                row.event_id.map(|id| id.as_bytes().to_vec()),
-                row.complaint_id.map(|id| id.to_vec()),
+                row.event_id.as_ref().map(|id| id.as_bytes().as_slice()),
+                row.mac,
+                row.complaint_id,
                 row.event,
-                row.handover_digest.map(|found| found.as_bytes().to_vec()),
+                row.handover_digest
+                    .as_ref()
+                    .map(|found| found.as_bytes().as_slice()),
                 row.chain.as_bytes(),
                 row.effect,
             ])?;

@@ -13,6 +13,7 @@ mod directory;
 mod erase;
 mod hub;
 mod journal;
+mod lookup;
 mod node;
 mod opening;
 mod receive;
@@ -368,10 +369,15 @@ impl Store for SqliteStore {
         })
     }
 
-    fn receipt(&self, party: &PartyId, event: &EventId) -> Answer<'_, Option<Receipt>> {
-        let (party, event) = (party.clone(), *event);
+    fn receipt(
+        &self,
+        party: &PartyId,
+        event: &EventId,
+        complaint: &ComplaintId,
+    ) -> Answer<'_, Option<Receipt>> {
+        let (party, event, complaint) = (party.clone(), *event, *complaint);
         self.read(move |connection, shared| {
-            view::receipt(connection, &party, shared.is_hub, &event)
+            view::receipt(connection, &party, shared.is_hub, &event, &complaint)
         })
     }
 

@@ -4,7 +4,9 @@
 use rusqlite::{OptionalExtension as _, params};
 
 use crate::{
-    domain::{Event, EventBody, Micros, Outcome, PartyId, Progress},
+    domain::{
+        ComplaintId, Event, EventBody, EventId, Micros, Outcome, PartyId, Progress, Reference,
+    },
     exchange::event_digest,
     store::{NewSubmission, Receipt, StoreError, SubmitRefusal},
 };
@@ -13,6 +15,8 @@ use super::{
     blob16, damaged,
     decisions::read_decision,
     journal::{NewRow, OwnEffect},
+    lookup::{Known, Whose, complaint_row, filed_row, is_found_by_complaint},
+    view::{self, attached},
     writer::Tx,
 };
 
@@ -29,7 +33,8 @@ impl Tx<'_> {
             return Ok(repeated);
         }
         let is_filing = matches!(event.body, EventBody::Filed { .. });
-        if !is_filing && !self.is_known(&new.party, event)? {
+        let whose = Whose::Party(&new.party);
+        if !is_filing && complaint_row(self.connection, whose, &event.complaint_id)?.is_none() {
             return Ok(Err(SubmitRefusal::UnknownComplaint));
         }
         if self.reference_is_taken(event)? {
@@ -44,6 +49,7 @@ impl Tx<'_> {
             &NewRow {
                 event: &new.event_bytes,
                 event_id: Some(event.event_id),
+                mac: Some(mac),
                 complaint_id: Some(*event.complaint_id.as_bytes()),
                 handover_digest: Some(new.handover_digest),
                 parts: &new.parts,
@@ -52,8 +58,7 @@ impl Tx<'_> {
                 now,
             },
         )?;
-        self.remember(&event.event_id, row, &mac)?;
-        self.note_own(event, row, Some(&mac))?;
+        self.note_own(event, row)?;
         Ok(Ok(Receipt {
             event_id: event.event_id,
             complaint_id: event.complaint_id,
@@ -71,11 +76,15 @@ impl Tx<'_> {
         mac: &[u8; 16],
     ) -> Result<Option<Result<Receipt, SubmitRefusal>>, StoreError> {
         let event = &new.event;
-        let mut known = self.dedup(&event.event_id)?;
+        let mut known = self.known(event)?;
         if known.is_none() && matches!(event.body, EventBody::Filed { .. }) {
             known = self.filed_before(&new.party, event)?;
         }
-        let Some((row, stored_mac)) = known else {
+        let Some(Known {
+            row,
+            mac: Some(stored_mac),
+        }) = known
+        else {
             return Ok(None);
         };
         if &stored_mac != mac {
@@ -92,33 +101,17 @@ impl Tx<'_> {
         Ok(Some(Ok(receipt)))
     }
 
-    /// The row and the mac of the filing of this complaint, unless the hub
-    /// refused it: a corrected one may come then.
-    fn filed_before(
-        &self,
-        party: &PartyId,
-        event: &Event,
-    ) -> Result<Option<(i64, [u8; 16])>, StoreError> {
-        let sql = if self.shared.is_hub {
-            "SELECT filed_row, filed_mac FROM complaint WHERE complaint_id = ?1 AND ?2 <> ''"
-        } else {
-            "SELECT filed_row, filed_mac FROM complaint_view \
-             WHERE complaint_id = ?1 AND party = ?2 AND filed_mac IS NOT NULL"
-        };
-        let found: Option<(i64, [u8; 16])> = self
-            .connection
-            .prepare_cached(sql)?
-            .query_row(
-                params![event.complaint_id.as_bytes(), party.as_str()],
-                |row| Ok((row.get(0)?, blob16(&row.get::<_, Vec<u8>>(1)?)?)),
-            )
-            .optional()?;
-        let Some((row, mac)) = found else {
+    /// The filing of this complaint, unless the hub refused it: a corrected one
+    /// may come then.
+    fn filed_before(&self, party: &PartyId, event: &Event) -> Result<Option<Known>, StoreError> {
+        let whose = self.whose(party);
+        let Some(row) = filed_row(self.connection, whose, &event.complaint_id)? else {
             return Ok(None);
         };
         let decision = read_decision(self.connection, row)?;
         let was_refused = decision.is_some_and(|found| found.outcome == Outcome::Rejected);
-        Ok((!was_refused).then_some((row, mac)))
+        let mac = self.mac_of(row)?;
+        Ok((!was_refused).then_some(Known { row, mac }))
     }
 
     /// Where a row of own submissions stands.
@@ -128,92 +121,98 @@ impl Tx<'_> {
             .ok_or_else(|| damaged("a submission that dedup knows"))
     }
 
-    /// Whether the party has heard of the complaint here.
-    fn is_known(&self, party: &PartyId, event: &Event) -> Result<bool, StoreError> {
-        let is_known = self
-            .connection
-            .prepare_cached("SELECT 1 FROM complaint_view WHERE party = ?1 AND complaint_id = ?2")?
-            .exists(params![party.as_str(), event.complaint_id.as_bytes()])?;
-        Ok(is_known)
-    }
-
     fn reference_is_taken(&self, event: &Event) -> Result<bool, StoreError> {
         let Some(reference) = &event.reference else {
             return Ok(false);
         };
-        // Two look-ups by key: joined by OR, SQLite would scan the table.
-        let names_another = self
-            .connection
-            .prepare_cached(
-                "SELECT 1 FROM reference WHERE party = ?1 AND system = ?2 AND reference = ?3 \
-                 AND complaint_id <> ?4",
-            )?
-            .exists(params![
-                event.party.as_str(),
-                event.system.as_str(),
-                reference.as_str(),
-                event.complaint_id.as_bytes()
-            ])?;
-        let has_another = self
-            .connection
-            .prepare_cached(
-                "SELECT 1 FROM reference WHERE party = ?1 AND complaint_id = ?2 AND system = ?3 \
-                 AND reference <> ?4",
-            )?
-            .exists(params![
-                event.party.as_str(),
-                event.complaint_id.as_bytes(),
-                event.system.as_str(),
-                reference.as_str()
-            ])?;
+        if attached(self.connection, &event.party, &event.system, reference)?
+            .is_some_and(|found| found != event.complaint_id)
+        {
+            return Ok(true);
+        }
+        if let EventBody::Filed { .. } = event.body {
+            return Ok(false);
+        }
+        // The origin's own references name what was filed under them.
+        let filed = ComplaintId::derive(&event.party, &event.system, reference);
+        let whose = Whose::Party(&event.party);
+        let names_another =
+            filed != event.complaint_id && filed_row(self.connection, whose, &filed)?.is_some();
+        let has_another = view::known_reference(
+            self.connection,
+            &event.party,
+            &event.system,
+            &event.complaint_id,
+        )?
+        .is_some_and(|found| &found != reference);
         Ok(names_another || has_another)
     }
 
     /// Own events make the complaint and the reference known here.
-    pub(super) fn note_own(
-        &self,
-        event: &Event,
-        row: i64,
-        mac: Option<&[u8; 16]>,
-    ) -> Result<(), StoreError> {
-        self.connection
-            .prepare_cached(
-                "INSERT OR IGNORE INTO complaint_view (party, complaint_id) VALUES (?1, ?2)",
-            )?
-            .execute(params![event.party.as_str(), event.complaint_id.as_bytes()])?;
-        if let EventBody::Filed { .. } = &event.body {
-            self.note_filing(&event.party, event)?;
-            self.connection
-                .prepare_cached(
-                    "UPDATE complaint_view SET filed_row = ?3, filed_mac = ?4 \
-                     WHERE party = ?1 AND complaint_id = ?2",
-                )?
-                .execute(params![
-                    event.party.as_str(),
-                    event.complaint_id.as_bytes(),
-                    row,
-                    mac
-                ])?;
+    pub(super) fn note_own(&self, event: &Event, row: i64) -> Result<(), StoreError> {
+        let view = self.view(&event.party, &event.complaint_id)?;
+        if !matches!(event.body, EventBody::Filed { .. }) {
+            self.put_event_of(view, row)?;
+            if let Some(reference) = &event.reference {
+                self.attach(event, reference, row)?;
+            }
+            return self.remember(&event.event_id, row);
         }
-        if let Some(reference) = &event.reference {
-            self.connection
-                .prepare_cached(
-                    "INSERT OR IGNORE INTO reference (party, system, reference, complaint_id, row) \
-                     VALUES (?1, ?2, ?3, ?4, ?5)",
-                )?
-                .execute(params![
-                    event.party.as_str(),
-                    event.system.as_str(),
-                    reference.as_str(),
-                    event.complaint_id.as_bytes(),
-                    row
-                ])?;
+        let earlier: Option<i64> = self
+            .connection
+            .prepare_cached("SELECT filed_row FROM complaint_view WHERE id = ?1")?
+            .query_row([view], |found| found.get(0))?;
+        if let Some(earlier) = earlier.filter(|earlier| *earlier != row) {
+            // One that the hub refused, or a copy: no longer found by the
+            // complaint alone.
+            self.put_event_of(view, earlier)?;
+            let id: Option<Vec<u8>> = self
+                .connection
+                .prepare_cached("SELECT event_id FROM submission WHERE id = ?1")?
+                .query_row([earlier], |found| found.get(0))
+                .optional()?
+                .flatten();
+            if let Some(id) = id {
+                let id = EventId::from_bytes(blob16(&id)?);
+                if id != event.event_id {
+                    self.remember(&id, earlier)?;
+                }
+            }
+        }
+        self.connection
+            .prepare_cached("UPDATE complaint_view SET filed_row = ?2 WHERE id = ?1")?
+            .execute([view, row])?;
+        self.note_filing(view, event)?;
+        if !is_found_by_complaint(event) {
+            self.remember(&event.event_id, row)?;
         }
         Ok(())
     }
 
+    /// A party's own reference for a complaint that it did not file.
+    pub(super) fn attach(
+        &self,
+        event: &Event,
+        reference: &Reference,
+        row: i64,
+    ) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(
+                "INSERT OR IGNORE INTO reference (party, system, reference, complaint_id, row) \
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![
+                event.party.as_str(),
+                event.system.as_str(),
+                reference.as_str(),
+                event.complaint_id.as_bytes(),
+                row
+            ])?;
+        Ok(())
+    }
+
     /// What a filing says of the complaint.
-    pub(super) fn note_filing(&self, party: &PartyId, event: &Event) -> Result<(), StoreError> {
+    pub(super) fn note_filing(&self, view: i64, event: &Event) -> Result<(), StoreError> {
         let EventBody::Filed {
             anonymous,
             confidential,
@@ -224,13 +223,11 @@ impl Tx<'_> {
         };
         self.connection
             .prepare_cached(
-                "UPDATE complaint_view SET origin_party = ?3, origin_system = ?4, \
-                 origin_reference = ?5, anonymous = ?6, confidential = ?7 \
-                 WHERE party = ?1 AND complaint_id = ?2",
+                "UPDATE complaint_view SET origin_party = ?2, origin_system = ?3, \
+                 origin_reference = ?4, anonymous = ?5, confidential = ?6 WHERE id = ?1",
             )?
             .execute(params![
-                party.as_str(),
-                event.complaint_id.as_bytes(),
+                view,
                 event.party.as_str(),
                 event.system.as_str(),
                 event.reference.as_ref().map(|found| found.as_str()),

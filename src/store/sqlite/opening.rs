@@ -4,13 +4,13 @@
 use rusqlite::{OptionalExtension as _, params};
 
 use crate::{
-    domain::{Digest, Micros, Outcome, PartyId},
+    domain::{ComplaintId, Digest, EventId, Micros, Outcome, PartyId},
     exchange::{Direction, Place, event_digest, next_chain},
     store::{CopyWanted, IncomingEntry, StoreError},
 };
 
 use super::{
-    damaged,
+    blob16, damaged,
     decisions::read_decision,
     journal::{NewRow, row_id, submission_chain},
     node::effect_json,
@@ -21,9 +21,10 @@ use super::{
 const REAPPEND_PAGE: u64 = 1_000;
 
 /// A submission's row, without its place.
-struct AsideRow {
+struct Moving {
     event: Vec<u8>,
-    event_id: Option<Vec<u8>>,
+    event_id: Option<EventId>,
+    complaint_id: Option<ComplaintId>,
 }
 
 impl Tx<'_> {
@@ -81,87 +82,97 @@ impl Tx<'_> {
     }
 
     /// Moves own submissions after a position out of the journal, in their
-    /// order; they stay known to dedup.
+    /// order; they stay known. What was set aside earlier and waits still is
+    /// older: it is appended first, so that everything keeps its order.
     fn set_aside(&mut self, party: &PartyId, after: u64) -> Result<(), StoreError> {
+        self.reappend(party, u64::MAX)?;
         let aside = self.aside_journal(party)?;
         let state = self.state(party)?.clone();
         let head = state.head.position;
         if head <= after {
             return Ok(());
         }
-        // What was set aside earlier and waits still is older, unless it came
-        // from this very journal: a crash in between; both stay in order.
-        let from = row_id(state.submissions, after + 1);
-        let shift = row_id(aside, state.aside_to + 1) - from;
-        let last = row_id(state.submissions, head);
-        // Old places of the journal may have been refilled by a copy.
-        self.connection.execute(
-            "UPDATE part SET id = id + ?1 * 4 WHERE id BETWEEN ?2 * 4 AND ?3 * 4 + 3",
-            params![shift, from, last],
-        )?;
-        self.connection.execute(
-            "UPDATE submission SET id = id + ?1 WHERE id BETWEEN ?2 AND ?3",
-            params![shift, from, last],
-        )?;
+        for position in after + 1..=head {
+            let from = row_id(state.submissions, position);
+            let to = row_id(aside, state.aside_to + position - after);
+            if let Some(moving) = self.moving(from)? {
+                self.move_row(party, &moving, from, to)?;
+            }
+        }
         let state = self.state(party)?;
         state.aside_journal = aside;
         state.aside_to += head - after;
         Ok(())
     }
 
-    /// Appends what was set aside again, in order; `false`: some is left.
+    /// Appends what was set aside again, in order; `true`: nothing is left.
     pub(super) fn reappend(&mut self, party: &PartyId, at_most: u64) -> Result<bool, StoreError> {
         let state = self.state(party)?.clone();
         if state.aside_from > state.aside_to {
             return Ok(true);
         }
-        let last = state.aside_to.min(
-            state
-                .aside_from
-                .saturating_add(at_most.min(i64::MAX as u64 / 2))
-                - 1,
-        );
+        let last = state
+            .aside_to
+            .min(state.aside_from.saturating_add(at_most) - 1);
         for place in state.aside_from..=last {
             let old = row_id(state.aside_journal, place);
-            let found = self
-                .connection
-                .prepare_cached("SELECT event, event_id FROM submission WHERE id = ?1")?
-                .query_row([old], |row| {
-                    Ok(AsideRow {
-                        event: row.get(0)?,
-                        event_id: row.get(1)?,
-                    })
-                })
-                .optional()?;
             // A hole: that stretch was to be copied and never was here.
-            let Some(found) = found else { continue };
-            let (new, chain) = self.next_submission(party, &event_digest(&found.event))?;
+            let Some(moving) = self.moving(old)? else {
+                continue;
+            };
+            let (new, chain) = self.next_submission(party, &event_digest(&moving.event))?;
+            self.move_row(party, &moving, old, new)?;
             self.connection
-                .prepare_cached("UPDATE submission SET id = ?2, chain = ?3 WHERE id = ?1")?
-                .execute(params![old, new, chain.as_bytes()])?;
-            self.connection
-                .prepare_cached(
-                    "UPDATE part SET id = id + (?2 - ?1) * 4 \
-                     WHERE id BETWEEN ?1 * 4 AND ?1 * 4 + 3",
-                )?
-                .execute([old, new])?;
-            if let Some(event_id) = found.event_id {
-                self.connection
-                    .prepare_cached("UPDATE dedup SET row = ?2 WHERE event_id = ?1")?
-                    .execute(params![event_id, new])?;
-            }
-            self.connection
-                .prepare_cached(
-                    "UPDATE complaint_view SET filed_row = ?2 \
-                     WHERE party = ?3 AND filed_row = ?1",
-                )?
-                .execute(params![old, new, party.as_str()])?;
+                .prepare_cached("UPDATE submission SET chain = ?2 WHERE id = ?1")?
+                .execute(params![new, chain.as_bytes()])?;
         }
         let state = self.state(party)?;
         state.aside_from = last + 1;
+        let is_done = state.aside_from > state.aside_to;
         self.touch(party);
-        let state = self.state(party)?;
-        Ok(state.aside_from > state.aside_to)
+        Ok(is_done)
+    }
+
+    fn moving(&self, row: i64) -> Result<Option<Moving>, StoreError> {
+        let found = self
+            .connection
+            .prepare_cached("SELECT event, event_id, complaint_id FROM submission WHERE id = ?1")?
+            .query_row([row], |found| {
+                let id = |index| -> Result<Option<[u8; 16]>, rusqlite::Error> {
+                    let bytes: Option<Vec<u8>> = found.get(index)?;
+                    bytes.map(|bytes| blob16(&bytes)).transpose()
+                };
+                Ok(Moving {
+                    event: found.get(0)?,
+                    event_id: id(1)?.map(EventId::from_bytes),
+                    complaint_id: id(2)?.map(ComplaintId::from_bytes),
+                })
+            })
+            .optional()?;
+        Ok(found)
+    }
+
+    /// Moves a submission with its parts, and whatever points to it.
+    fn move_row(
+        &self,
+        party: &PartyId,
+        moving: &Moving,
+        old: i64,
+        new: i64,
+    ) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached("UPDATE submission SET id = ?2 WHERE id = ?1")?
+            .execute([old, new])?;
+        self.connection
+            .prepare_cached(
+                "UPDATE part SET id = id + (?2 - ?1) * 4 \
+                 WHERE id BETWEEN ?1 * 4 AND ?1 * 4 + 3",
+            )?
+            .execute([old, new])?;
+        if let Some(event_id) = &moving.event_id {
+            self.moved(party, event_id, moving.complaint_id.as_ref(), (old, new))?;
+        }
+        Ok(())
     }
 
     /// A page of [`Tx::reappend`].
@@ -216,12 +227,25 @@ impl Tx<'_> {
         incoming: &IncomingEntry,
         chain: Digest,
     ) -> Result<(), StoreError> {
+        // After a second opening the stretch may reach over rows that are here.
+        match self.chain_of(row)? {
+            Some(found) if found == chain => return Ok(()),
+            Some(_) => self.take_out(row)?,
+            None => {}
+        }
         let event = incoming.event.as_ref().ok();
+        // Erased with its parts, the digest is no longer there: then the hub,
+        // which remembers, answers a repetition.
+        let mac = incoming
+            .entry
+            .handover_digest
+            .map(|digest| self.shared.mac(&digest));
         self.put_submission(
             row,
             &NewRow {
                 event: &incoming.entry.event,
                 event_id: event.map(|event| event.event_id),
+                mac,
                 complaint_id: event.map(|event| *event.complaint_id.as_bytes()),
                 handover_digest: incoming.entry.handover_digest,
                 parts: &incoming.entry.parts,
@@ -233,28 +257,39 @@ impl Tx<'_> {
         let Some(event) = event else {
             return Ok(());
         };
-        // Erased with its parts, the digest is no longer there: then the hub,
-        // which remembers, answers a repetition.
-        let mac = incoming
-            .entry
-            .handover_digest
-            .map(|digest| self.shared.mac(&digest));
-        match (self.dedup(&event.event_id)?, &mac) {
-            (None, Some(mac)) => self.remember(&event.event_id, row, mac)?,
-            (None, None) => {}
-            // Re-appended meanwhile: the first place is what counts.
-            (Some(_), _) => {
-                self.connection
-                    .prepare_cached("UPDATE dedup SET row = ?2 WHERE event_id = ?1")?
-                    .execute(params![event.event_id.as_bytes(), row])?;
-            }
+        // Re-appended meanwhile: the first place is what counts.
+        if let Some(later) = self.known(event)?.filter(|known| known.row != row) {
+            let places = (later.row, row);
+            self.moved(party, &event.event_id, Some(&event.complaint_id), places)?;
+            let view = self.view(party, &event.complaint_id)?;
+            self.put_event_of(view, later.row)?;
+        } else {
+            self.note_own(event, row)?;
         }
-        self.note_own(event, row, mac.as_ref())?;
-        self.level_erasures(event.complaint_id.as_bytes(), &event.event_id)?;
+        self.level_erasures(party, &event.complaint_id, &event.event_id)?;
         let decision = read_decision(self.connection, row)?;
         if decision.is_some_and(|found| found.outcome == Outcome::Accepted) {
             self.take_own_effect(party, row)?;
         }
+        Ok(())
+    }
+
+    fn chain_of(&self, row: i64) -> Result<Option<Digest>, StoreError> {
+        let chain: Option<Vec<u8>> = self
+            .connection
+            .prepare_cached("SELECT chain FROM submission WHERE id = ?1")?
+            .query_row([row], |found| found.get(0))
+            .optional()?;
+        Ok(chain.map(|bytes| super::digest(&bytes)).transpose()?)
+    }
+
+    fn take_out(&self, row: i64) -> Result<(), StoreError> {
+        self.connection
+            .execute("DELETE FROM submission WHERE id = ?1", [row])?;
+        self.connection.execute(
+            "DELETE FROM part WHERE id BETWEEN ?1 * 4 AND ?1 * 4 + 3",
+            [row],
+        )?;
         Ok(())
     }
 }

@@ -5,7 +5,8 @@ use rusqlite::{OptionalExtension as _, params};
 
 use crate::{
     domain::{
-        Decision, DeliveryRecord, Digest, Event, EventHeader, EventId, Micros, Outcome, PartyId,
+        ComplaintId, Decision, DeliveryRecord, Digest, Event, EventHeader, EventId,
+        InstitutionCode, Micros, Outcome, PartyId, Status, TrackingId,
     },
     exchange::{Direction, Place},
     store::{ReceiveBatch, ReceivedEntry, StoreError},
@@ -17,6 +18,15 @@ use super::{
     journal::{OwnEffect, row_id, submission_chain},
     writer::Tx,
 };
+
+/// Where the hub says that a complaint stands.
+struct Standing<'a> {
+    revision: u32,
+    status: Status,
+    handler: Option<&'a InstitutionCode>,
+    tracking_id: &'a TrackingId,
+    answer_missing: bool,
+}
 
 /// Effect, complaint and event of an own submission.
 type EffectRow = (Option<String>, Option<Vec<u8>>, Option<Vec<u8>>);
@@ -97,14 +107,14 @@ impl Tx<'_> {
         event: Option<&Event>,
     ) -> Result<(), StoreError> {
         let json = header_json(header)?;
+        let view = self.view(party, &header.complaint_id)?;
         self.connection
             .prepare_cached(
-                "INSERT OR IGNORE INTO history (party, complaint_id, revision, row, event_id, \
-                 author, accepted_at, hops, header) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                "INSERT OR IGNORE INTO history (complaint, revision, row, event_id, \
+                 author, accepted_at, hops, header) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )?
             .execute(params![
-                party.as_str(),
-                header.complaint_id.as_bytes(),
+                view,
                 header.revision,
                 row,
                 header.event_id.as_bytes(),
@@ -113,31 +123,23 @@ impl Tx<'_> {
                 header.hops,
                 json
             ])?;
-        self.connection
-            .prepare_cached(
-                "INSERT OR IGNORE INTO complaint_view (party, complaint_id) VALUES (?1, ?2)",
-            )?
-            .execute(params![party.as_str(), header.complaint_id.as_bytes()])?;
         self.stands(
-            party,
-            header.complaint_id.as_bytes(),
-            header.revision,
-            header.status.code(),
-            header.handler.as_ref().map(|code| code.as_str()),
-            header.tracking_id.as_str(),
-            header.answer_missing,
+            view,
+            &header.complaint_id,
+            &Standing {
+                revision: header.revision,
+                status: header.status,
+                handler: header.handler.as_ref(),
+                tracking_id: &header.tracking_id,
+                answer_missing: header.answer_missing,
+            },
         )?;
         let Some(event) = event else {
             return Ok(());
         };
-        self.note_filing(party, event)?;
+        self.note_filing(view, event)?;
         if let Some(effect) = OwnEffect::of(event) {
-            self.take_effect(
-                party,
-                event.complaint_id.as_bytes(),
-                &effect,
-                &header.event_id,
-            )?;
+            self.take_effect(party, &event.complaint_id, &effect, &header.event_id)?;
         }
         Ok(())
     }
@@ -161,38 +163,37 @@ impl Tx<'_> {
             decision.status,
             &decision.tracking_id,
         ) {
-            self.connection
-                .prepare_cached(
-                    "INSERT OR IGNORE INTO complaint_view (party, complaint_id) VALUES (?1, ?2)",
-                )?
-                .execute(params![party.as_str(), complaint.as_bytes()])?;
+            let view = self.view(party, complaint)?;
             self.stands(
-                party,
-                complaint.as_bytes(),
-                decision.revision,
-                status.code(),
-                decision.handler.as_ref().map(|code| code.as_str()),
-                tracking_id.as_str(),
-                decision.answer_missing,
+                view,
+                complaint,
+                &Standing {
+                    revision: decision.revision,
+                    status,
+                    handler: decision.handler.as_ref(),
+                    tracking_id,
+                    answer_missing: decision.answer_missing,
+                },
             )?;
             self.take_own_effect(party, row)?;
         }
         if let (Outcome::Duplicate, Some(complaint), Some(event_id)) =
             (decision.outcome, &decision.complaint_id, &decision.event_id)
         {
-            self.level_erasures(complaint.as_bytes(), event_id)?;
+            self.level_erasures(party, complaint, event_id)?;
         }
         if decision.outcome == Outcome::Rejected {
             // A reference that the hub did not link names nothing.
             self.connection
                 .prepare_cached(
-                    "DELETE FROM reference WHERE party = ?1 AND complaint_id = ?2 AND row = ?3 \
-                     AND NOT EXISTS (SELECT 1 FROM complaint_view v WHERE v.party = ?1 \
-                     AND v.complaint_id = ?2 AND v.filed_row = ?3)",
+                    "DELETE FROM reference WHERE party = ?1 AND complaint_id = ?2 AND row = ?3",
                 )?
                 .execute(params![
                     party.as_str(),
-                    decision.complaint_id.map(|id| id.as_bytes().to_vec()),
+                    decision
+                        .complaint_id
+                        .as_ref()
+                        .map(|id| id.as_bytes().as_slice()),
                     row
                 ])?;
         }
@@ -200,32 +201,34 @@ impl Tx<'_> {
     }
 
     /// Where the complaint stands, by the hub's word; never backwards.
-    #[allow(clippy::too_many_arguments, reason = "one column each")]
     fn stands(
         &self,
-        party: &PartyId,
-        complaint: &[u8; 16],
-        revision: u32,
-        status: &str,
-        handler: Option<&str>,
-        tracking_id: &str,
-        answer_missing: bool,
+        view: i64,
+        complaint: &ComplaintId,
+        now: &Standing<'_>,
     ) -> Result<(), StoreError> {
         self.connection
             .prepare_cached(
-                "UPDATE complaint_view SET status = ?4, handler = ?5, tracking_id = ?6, \
-                 answer_missing = ?7, revision = ?3 \
-                 WHERE party = ?1 AND complaint_id = ?2 AND revision <= ?3",
+                "UPDATE complaint_view SET status = ?3, handler = ?4, tracking_id = ?5, \
+                 answer_missing = ?6, revision = ?2 WHERE id = ?1 AND revision <= ?2",
             )?
             .execute(params![
-                party.as_str(),
-                complaint,
-                revision,
-                status,
-                handler,
-                tracking_id,
-                answer_missing
+                view,
+                now.revision,
+                now.status.code(),
+                now.handler.map(|code| code.as_str()),
+                now.tracking_id.as_str(),
+                now.answer_missing
             ])?;
+        // One in a billion billion: the hub's key is not ours.
+        let number = now.tracking_id.number();
+        if number != TrackingId::number_of(complaint, 0) {
+            self.connection
+                .prepare_cached(
+                    "INSERT OR IGNORE INTO complaint_key (key, complaint) VALUES (?1, ?2)",
+                )?
+                .execute([number as i64, view])?;
+        }
         Ok(())
     }
 
@@ -244,27 +247,24 @@ impl Tx<'_> {
         let effect: OwnEffect =
             serde_json::from_str(&effect).map_err(|_| damaged("an own effect"))?;
         let by = EventId::from_bytes(blob16(&event_id)?);
-        self.take_effect(party, &blob16(&complaint)?, &effect, &by)
+        let complaint = ComplaintId::from_bytes(blob16(&complaint)?);
+        self.take_effect(party, &complaint, &effect, &by)
     }
 
     fn take_effect(
         &mut self,
         party: &PartyId,
-        complaint: &[u8; 16],
+        complaint: &ComplaintId,
         effect: &OwnEffect,
         by: &EventId,
     ) -> Result<(), StoreError> {
+        let view = self.view(party, complaint)?;
         self.connection
             .prepare_cached(
-                "UPDATE complaint_view SET anonymous = coalesce(?3, anonymous), \
-                 confidential = coalesce(?4, confidential) WHERE party = ?1 AND complaint_id = ?2",
+                "UPDATE complaint_view SET anonymous = coalesce(?2, anonymous), \
+                 confidential = coalesce(?3, confidential) WHERE id = ?1",
             )?
-            .execute(params![
-                party.as_str(),
-                complaint,
-                effect.anonymous,
-                effect.confidential
-            ])?;
+            .execute(params![view, effect.anonymous, effect.confidential])?;
         let Some((event_id, sha256)) = &effect.erases else {
             return Ok(());
         };
@@ -273,16 +273,11 @@ impl Tx<'_> {
             .and_then(|bytes| Digest::from_slice(&bytes))
             .ok_or_else(|| damaged("a digest"))?;
         // Only rows of this complaint: an erasure names no other's events.
-        let mut rows = self.own_rows(complaint, event_id)?;
+        let mut rows = self.own_rows(party, complaint, event_id)?;
         let delivered: Option<i64> = self
             .connection
-            .prepare_cached(
-                "SELECT row FROM history WHERE complaint_id = ?1 AND party = ?2 AND event_id = ?3",
-            )?
-            .query_row(
-                params![complaint, party.as_str(), event_id.as_bytes()],
-                |row| row.get(0),
-            )
+            .prepare_cached("SELECT row FROM history WHERE complaint = ?1 AND event_id = ?2")?
+            .query_row(params![view, event_id.as_bytes()], |row| row.get(0))
             .optional()?;
         rows.extend(delivered);
         self.erase_at_node(&rows, &sha256, by)

@@ -21,6 +21,7 @@ use super::{
     deliver::{ToldEvent, header},
     digest,
     journal::{PartyState, load_state, parts_of, position_of, readable_bits, row_id},
+    lookup::{Known, Whose, by_tracking_id, complaint_row, filed_row, find_event},
 };
 
 /// Delivery rows that are hashed in one read.
@@ -103,16 +104,20 @@ pub(super) fn receipt(
     party: &PartyId,
     is_hub: bool,
     event: &EventId,
+    complaint: &ComplaintId,
 ) -> Result<Option<Receipt>, StoreError> {
     let Some(state) = load_state(connection, party)? else {
         return Ok(None);
     };
-    let row: Option<i64> = connection
-        .prepare_cached("SELECT row FROM dedup WHERE event_id = ?1")?
-        .query_row([event.as_bytes()], |row| row.get(0))
-        .optional()?;
+    let whose = if is_hub {
+        Whose::Hub
+    } else {
+        Whose::Party(party)
+    };
+    let known = find_event(connection, whose, event, [complaint])?;
     // Ids are derived from the party, but a hub keeps those of all parties.
-    let Some(row) = row.filter(|row| !is_hub || row >> 36 == state.submissions) else {
+    let known = known.filter(|known| !is_hub || known.row >> 36 == state.submissions);
+    let Some(Known { row, .. }) = known else {
         return Ok(None);
     };
     receipt_of_row(connection, &state, is_hub, row)
@@ -126,57 +131,150 @@ pub(super) fn find(
     system: &SystemName,
     name: &ComplaintName,
 ) -> Result<Option<ComplaintId>, StoreError> {
-    let is_hub = shared.is_hub;
-    let id: Option<Vec<u8>> = match name {
-        ComplaintName::Reference(reference) => connection
-            .prepare_cached(
-                "SELECT complaint_id FROM reference \
-                 WHERE party = ?1 AND system = ?2 AND reference = ?3",
-            )?
-            .query_row(
-                params![party.as_str(), system.as_str(), reference.as_str()],
-                |row| row.get(0),
-            )
-            .optional()?,
-        ComplaintName::TrackingId(tracking_id) if is_hub => connection
-            .prepare_cached("SELECT complaint_id FROM complaint WHERE tracking_id = ?1")?
-            .query_row([tracking_id.as_str()], |row| row.get(0))
-            .optional()?,
-        ComplaintName::TrackingId(tracking_id) => connection
-            .prepare_cached(
-                "SELECT complaint_id FROM complaint_view WHERE tracking_id = ?1 AND party = ?2",
-            )?
-            .query_row(params![tracking_id.as_str(), party.as_str()], |row| {
-                row.get(0)
-            })
-            .optional()?,
-        ComplaintName::Id(id) => Some(id.as_bytes().to_vec()),
+    let whose = if shared.is_hub {
+        Whose::Hub
+    } else {
+        Whose::Party(party)
+    };
+    let id = match name {
+        ComplaintName::Reference(reference) => {
+            let filed = ComplaintId::derive(party, system, reference);
+            match filed_row(connection, whose, &filed)? {
+                Some(_) => Some(filed),
+                None => attached(connection, party, system, reference)?,
+            }
+        }
+        ComplaintName::TrackingId(tracking_id) => by_tracking_id(connection, whose, tracking_id)?,
+        ComplaintName::Id(id) => Some(*id),
     };
     let Some(id) = id else { return Ok(None) };
-    let id = ComplaintId::from_bytes(blob16(&id)?);
-    let takes_part = if is_hub {
+    let takes_part = if shared.is_hub {
         load_complaint(connection, &id)?.is_some_and(|complaint| {
             shared.is_national(party) || told_through(&complaint, party).is_some()
         })
     } else {
-        connection
-            .prepare_cached("SELECT 1 FROM complaint_view WHERE party = ?1 AND complaint_id = ?2")?
-            .exists(params![party.as_str(), id.as_bytes()])?
+        complaint_row(connection, whose, &id)?.is_some()
     };
     Ok(takes_part.then_some(id))
+}
+
+/// The complaint to which a party attached this reference.
+pub(super) fn attached(
+    connection: &Connection,
+    party: &PartyId,
+    system: &SystemName,
+    reference: &Reference,
+) -> Result<Option<ComplaintId>, StoreError> {
+    let id: Option<Vec<u8>> = connection
+        .prepare_cached(
+            "SELECT complaint_id FROM reference \
+             WHERE party = ?1 AND system = ?2 AND reference = ?3",
+        )?
+        .query_row(
+            params![party.as_str(), system.as_str(), reference.as_str()],
+            |row| row.get(0),
+        )
+        .optional()?;
+    let Some(id) = id else { return Ok(None) };
+    Ok(Some(ComplaintId::from_bytes(blob16(&id)?)))
+}
+
+/// The reference that a party attached to a complaint.
+pub(super) fn reference_of(
+    connection: &Connection,
+    party: &PartyId,
+    system: Option<&SystemName>,
+    id: &ComplaintId,
+) -> Result<Option<Reference>, StoreError> {
+    // The index must be named: by its primary key SQLite would walk through
+    // all references of the party.
+    let text: Option<String> = connection
+        .prepare_cached(
+            "SELECT reference FROM reference INDEXED BY reference_by_complaint \
+             WHERE party = ?1 AND complaint_id = ?2 AND (?3 IS NULL OR system = ?3)",
+        )?
+        .query_row(
+            params![
+                party.as_str(),
+                id.as_bytes(),
+                system.map(|system| system.as_str())
+            ],
+            |row| row.get(0),
+        )
+        .optional()?;
+    text.map(|text| Reference::parse(&text))
+        .transpose()
+        .map_err(|_| damaged("a reference"))
+}
+
+/// A party's reference for a complaint in one of its systems, at an adapter:
+/// the origin's own, or one that was attached.
+pub(super) fn known_reference(
+    connection: &Connection,
+    party: &PartyId,
+    system: &SystemName,
+    id: &ComplaintId,
+) -> Result<Option<Reference>, StoreError> {
+    if let Some(view) = complaint_row(connection, Whose::Party(party), id)? {
+        let own: Option<String> = connection
+            .prepare_cached(
+                "SELECT origin_reference FROM complaint_view \
+                 WHERE id = ?1 AND origin_party = ?2 AND origin_system = ?3",
+            )?
+            .query_row(params![view, party.as_str(), system.as_str()], |row| {
+                row.get(0)
+            })
+            .optional()?
+            .flatten();
+        if let Some(own) = own {
+            return Reference::parse(&own)
+                .map(Some)
+                .map_err(|_| damaged("a reference"));
+        }
+    }
+    reference_of(connection, party, Some(system), id)
+}
+
+/// Submissions about a complaint: its filing, and what is noted beside it.
+pub(super) fn rows_about(
+    connection: &Connection,
+    whose: Whose<'_>,
+    id: &ComplaintId,
+) -> Result<Vec<i64>, StoreError> {
+    let Some(complaint) = complaint_row(connection, whose, id)? else {
+        return Ok(Vec::new());
+    };
+    let mut rows: Vec<i64> = filed_row(connection, whose, id)?.into_iter().collect();
+    let mut statement =
+        connection.prepare_cached("SELECT row FROM event_of WHERE complaint = ?1 ORDER BY row")?;
+    let others = statement.query_map([complaint], |row| row.get(0))?;
+    for row in others {
+        let row = row?;
+        if !rows.contains(&row) {
+            rows.push(row);
+        }
+    }
+    rows.sort_unstable();
+    Ok(rows)
 }
 
 pub(super) fn load_complaint(
     connection: &Connection,
     id: &ComplaintId,
 ) -> Result<Option<Complaint>, StoreError> {
-    let state: Option<String> = connection
-        .prepare_cached("SELECT state FROM complaint WHERE complaint_id = ?1")?
-        .query_row([id.as_bytes()], |row| row.get(0))
-        .optional()?;
-    state
-        .map(|json| serde_json::from_str(&json))
+    complaint_row(connection, Whose::Hub, id)?
+        .map(|row| complaint_at(connection, row))
         .transpose()
+}
+
+/// The complaint in this row (hub).
+pub(super) fn complaint_at(connection: &Connection, row: i64) -> Result<Complaint, StoreError> {
+    connection
+        .prepare_cached("SELECT state FROM complaint WHERE id = ?1")?
+        .query_row([row], |found| {
+            let state = found.get_ref(0)?.as_str()?;
+            Ok(serde_json::from_str(state))
+        })?
         .map_err(|_| damaged("a complaint's state can't be read"))
 }
 
@@ -197,32 +295,56 @@ impl Shared {
         revision: u32,
         telling: &Telling,
     ) -> Result<(i64, EventHeader), StoreError> {
-        let (row, told) = connection
+        let (row, told) = self.told(connection, complaint, revision)?;
+        let decision = read_decision(connection, row)?
+            .ok_or_else(|| damaged("a revision without its decision"))?;
+        Ok((row, header(complaint, &decision, told, telling)?))
+    }
+
+    /// The row of a revision, and what the history says of it.
+    fn told(
+        &self,
+        connection: &Connection,
+        complaint: &Complaint,
+        revision: u32,
+    ) -> Result<(i64, ToldEvent), StoreError> {
+        let filed = complaint_row(connection, Whose::Hub, &complaint.id)?
+            .ok_or_else(|| damaged("a complaint without its filing"))?;
+        let text_of = |bytes: &[u8]| blob16(bytes).map(EventId::from_bytes);
+        if revision == 1 {
+            return Ok(connection
+                .prepare_cached("SELECT event_id, stored_at FROM submission WHERE id = ?1")?
+                .query_row([filed], |found| {
+                    let told = ToldEvent {
+                        event_id: text_of(found.get_ref(0)?.as_blob()?)?,
+                        author: complaint.origin.clone(),
+                        accepted_at: Micros(found.get(1)?),
+                        hops: 0,
+                    };
+                    Ok((filed, told))
+                })?);
+        }
+        let (row, event_id, author, accepted_at, hops) = connection
             .prepare_cached(
                 "SELECT row, event_id, author, accepted_at, hops FROM history \
-                 WHERE complaint_id = ?1 AND revision = ?2 AND party = ''",
+                 WHERE complaint = ?1 AND revision = ?2",
             )?
-            .query_row(params![complaint.id.as_bytes(), revision], |found| {
+            .query_row(params![filed, revision], |found| {
                 Ok((
                     found.get::<_, i64>(0)?,
-                    (
-                        blob16(&found.get::<_, Vec<u8>>(1)?)?,
-                        found.get::<_, String>(2)?,
-                        found.get::<_, i64>(3)?,
-                        found.get::<_, u32>(4)?,
-                    ),
+                    text_of(found.get_ref(1)?.as_blob()?)?,
+                    found.get::<_, String>(2)?,
+                    found.get::<_, i64>(3)?,
+                    found.get::<_, u32>(4)?,
                 ))
             })?;
-        let (event_id, author, accepted_at, hops) = told;
         let told = ToldEvent {
-            event_id: EventId::from_bytes(event_id),
+            event_id,
             author: PartyId::parse(&author).map_err(|_| damaged("an author"))?,
             accepted_at: Micros(accepted_at),
             hops,
         };
-        let decision = read_decision(connection, row)?
-            .ok_or_else(|| damaged("a revision without its decision"))?;
-        Ok((row, header(complaint, &decision, told, telling)?))
+        Ok((row, told))
     }
 
     fn is_national(&self, party: &PartyId) -> bool {
@@ -296,24 +418,14 @@ impl Shared {
             anonymous: complaint.anonymous,
             confidential: complaint.confidential,
             answer_missing: last.is_some_and(|header| header.answer_missing),
-            own_reference: own_reference(connection, party, id)?,
+            own_reference: if &complaint.origin == party {
+                Some(complaint.reference.clone())
+            } else {
+                reference_of(connection, party, None, id)?
+            },
             history,
         }))
     }
-}
-
-fn own_reference(
-    connection: &Connection,
-    party: &PartyId,
-    id: &ComplaintId,
-) -> Result<Option<Reference>, StoreError> {
-    let text: Option<String> = connection
-        .prepare_cached("SELECT reference FROM reference WHERE party = ?1 AND complaint_id = ?2")?
-        .query_row(params![party.as_str(), id.as_bytes()], |row| row.get(0))
-        .optional()?;
-    text.map(|text| Reference::parse(&text))
-        .transpose()
-        .map_err(|_| damaged("a reference"))
 }
 
 /// A submission's or a delivery's event as an entry.
@@ -341,12 +453,15 @@ pub(super) fn complaint_at_node(
     let Some(state) = load_state(connection, party)? else {
         return Ok(None);
     };
+    let Some(view) = complaint_row(connection, Whose::Party(party), id)? else {
+        return Ok(None);
+    };
     let mut statement = connection.prepare_cached(
         "SELECT origin_party, origin_system, origin_reference, tracking_id, status, handler, \
          revision, anonymous, confidential, answer_missing FROM complaint_view \
-         WHERE party = ?1 AND complaint_id = ?2",
+         WHERE id = ?1",
     )?;
-    let mut rows = statement.query(params![party.as_str(), id.as_bytes()])?;
+    let mut rows = statement.query([view])?;
     let Some(row) = rows.next()? else {
         return Ok(None);
     };
@@ -365,6 +480,10 @@ pub(super) fn complaint_at_node(
         }
         _ => None,
     };
+    let own_reference = match &origin {
+        Some((origin, _, reference)) if origin == party => Some(reference.clone()),
+        _ => reference_of(connection, party, None, id)?,
+    };
     let record = ComplaintRecord {
         id: *id,
         tracking_id: text(3)?
@@ -381,8 +500,8 @@ pub(super) fn complaint_at_node(
         anonymous: row.get(7)?,
         confidential: row.get(8)?,
         answer_missing: row.get(9)?,
-        own_reference: own_reference(connection, party, id)?,
-        history: node_history(connection, &state, id)?,
+        own_reference,
+        history: node_history(connection, &state, view, id)?,
     };
     Ok(Some(record))
 }
@@ -391,14 +510,15 @@ pub(super) fn complaint_at_node(
 fn node_history(
     connection: &Connection,
     state: &PartyState,
+    view: i64,
     id: &ComplaintId,
 ) -> Result<Vec<HistoryRecord>, StoreError> {
     let mut history = Vec::new();
     let mut statement = connection.prepare_cached(
         "SELECT revision, row, event_id, author, accepted_at, hops, header FROM history \
-         WHERE party = ?1 AND complaint_id = ?2",
+         WHERE complaint = ?1",
     )?;
-    let mut rows = statement.query(params![state.party.as_str(), id.as_bytes()])?;
+    let mut rows = statement.query([view])?;
     while let Some(found) = rows.next()? {
         let kept: HeaderRow = serde_json::from_str(&found.get::<_, String>(6)?)
             .map_err(|_| damaged("a header can't be read"))?;
@@ -424,21 +544,19 @@ fn node_history(
             receipt: None,
         });
     }
-    let mut statement = connection.prepare_cached(
-        "SELECT id, event_id FROM submission WHERE complaint_id = ?1 ORDER BY id",
-    )?;
-    let mut rows = statement.query([id.as_bytes()])?;
-    while let Some(found) = rows.next()? {
-        let row: i64 = found.get(0)?;
+    let mut seen = Vec::new();
+    for row in rows_about(connection, Whose::Party(&state.party), id)? {
         let journal_is_own = row >> 36 == state.submissions || row >> 36 == state.aside_journal;
-        // After a re-append the same event may stand twice: dedup knows which.
-        let first: Option<i64> = connection
-            .prepare_cached("SELECT row FROM dedup WHERE event_id = ?1")?
-            .query_row([found.get::<_, Option<Vec<u8>>>(1)?], |row| row.get(0))
-            .optional()?;
-        if !journal_is_own || first.is_some_and(|first| first != row) {
+        // After a re-append the same event may stand twice: the first counts.
+        let event: Option<Vec<u8>> = connection
+            .prepare_cached("SELECT event_id FROM submission WHERE id = ?1")?
+            .query_row([row], |found| found.get(0))
+            .optional()?
+            .flatten();
+        if !journal_is_own || seen.contains(&event) {
             continue;
         }
+        seen.push(event);
         let receipt = receipt_of_row(connection, state, false, row)?;
         let revision = receipt
             .as_ref()

@@ -2,10 +2,12 @@
 //! transaction, commits once, and only then answers all.
 //!
 //! Invariants: an answer comes after COMMIT (`synchronous=FULL`); a job that
-//! fails leaves nothing behind and touches none of its neighbours.
+//! fails, or panics, leaves nothing behind and touches none of its neighbours;
+//! when SQLite itself gives a transaction up, everybody in it is told so.
 
 use std::{
     collections::{BTreeSet, HashMap},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -21,8 +23,8 @@ const JOBS_PER_COMMIT: usize = 512;
 /// Jobs that may wait; beyond it callers wait to be let in.
 pub(super) const QUEUE: usize = 1_024;
 
-/// Runs inside a transaction.
-pub(super) type Job = Box<dyn FnOnce(&mut Tx<'_>) -> Reply + Send>;
+/// Runs inside a transaction, or hears why there is none.
+pub(super) type Job = Box<dyn FnOnce(Result<&mut Tx<'_>, StoreError>) -> Reply + Send>;
 /// Runs after the commit, with its result.
 type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
@@ -38,8 +40,12 @@ pub(super) enum Message {
 pub(super) struct Tx<'a> {
     pub(super) connection: &'a Connection,
     pub(super) shared: &'a Shared,
-    /// Party states that this job has loaded; written back at its end.
-    pub(super) states: HashMap<PartyId, PartyState>,
+    /// Party states, kept from one transaction to the next: nobody else writes.
+    pub(super) states: &'a mut HashMap<PartyId, PartyState>,
+    /// States as they were before this job: put back if it fails.
+    undo: HashMap<PartyId, Option<PartyState>>,
+    /// States to be written before the commit.
+    dirty: BTreeSet<PartyId>,
     touched: BTreeSet<PartyId>,
     registry_changed: bool,
 }
@@ -57,16 +63,39 @@ impl Tx<'_> {
         self.registry_changed = true;
     }
 
+    pub(super) fn take_dirty(&mut self) -> BTreeSet<PartyId> {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// This job is about to change a party's state.
+    pub(super) fn note_state(&mut self, party: &PartyId) {
+        if !self.undo.contains_key(party) {
+            let before = self.states.get(party).cloned();
+            self.undo.insert(party.clone(), before);
+        }
+        if !self.dirty.contains(party) {
+            self.dirty.insert(party.clone());
+        }
+    }
+
     /// Runs one job so that a failure leaves nothing behind.
     fn guarded<T>(
         &mut self,
         job: impl FnOnce(&mut Self) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.states.clear();
+        if self.connection.is_autocommit() {
+            return Err(given_up());
+        }
+        self.undo.clear();
         self.run("SAVEPOINT job")?;
-        let outcome = job(self).and_then(|value| {
-            self.save_states()?;
-            Ok(value)
+        let outcome = catch_unwind(AssertUnwindSafe(|| job(self))).unwrap_or_else(|_| {
+            tracing::error!(
+                event = "store_job_panicked",
+                "a bug: this write was undone, the others go on"
+            );
+            Err(StoreError::Unavailable(
+                "an internal error; nothing of this was stored".to_owned(),
+            ))
         });
         match outcome {
             Ok(value) => {
@@ -74,9 +103,16 @@ impl Tx<'_> {
                 Ok(value)
             }
             Err(error) => {
-                self.states.clear();
-                self.run("ROLLBACK TO job")?;
-                self.run("RELEASE job")?;
+                for (party, before) in std::mem::take(&mut self.undo) {
+                    match before {
+                        Some(state) => self.states.insert(party, state),
+                        None => self.states.remove(&party),
+                    };
+                }
+                if !self.connection.is_autocommit() {
+                    self.run("ROLLBACK TO job")?;
+                    self.run("RELEASE job")?;
+                }
                 Err(error)
             }
         }
@@ -94,7 +130,7 @@ pub(super) fn job<T: Send + 'static>(
 ) -> (Job, oneshot::Receiver<Result<T, StoreError>>) {
     let (tell, told) = oneshot::channel();
     let job: Job = Box::new(move |tx| {
-        let outcome = tx.guarded(work);
+        let outcome = tx.and_then(|tx| tx.guarded(work));
         Box::new(move |committed| {
             // Nobody waits any more: what was written stays written.
             let _ = tell.send(committed.and(outcome));
@@ -110,6 +146,7 @@ pub(super) fn run(
     mut queue: mpsc::Receiver<Message>,
 ) {
     let mut closing: Option<oneshot::Sender<()>> = None;
+    let mut states = HashMap::new();
     while closing.is_none() {
         let Some(first) = queue.blocking_recv() else {
             break;
@@ -130,7 +167,7 @@ pub(super) fn run(
                 None
             };
         }
-        commit(&mut connection, &shared, jobs);
+        commit(&mut connection, &shared, &mut states, jobs);
     }
     queue.close();
     if let Err(error) = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE") {
@@ -142,33 +179,63 @@ pub(super) fn run(
     }
 }
 
-fn commit(connection: &mut Connection, shared: &Shared, jobs: Vec<Job>) {
+/// SQLite has rolled the transaction back by itself, for example on a full
+/// disk: what ran before in it is gone too.
+fn given_up() -> StoreError {
+    StoreError::Unavailable(
+        "the transaction was given up: is the disk full or failing? nothing of this was stored"
+            .to_owned(),
+    )
+}
+
+fn commit(
+    connection: &mut Connection,
+    shared: &Shared,
+    states: &mut HashMap<PartyId, PartyState>,
+    jobs: Vec<Job>,
+) {
     if jobs.is_empty() {
         return;
     }
     let mut replies = Vec::with_capacity(jobs.len());
     let mut touched = BTreeSet::new();
     let mut registry_changed = false;
-    let committed = (|| {
-        let transaction =
-            connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        {
-            let mut tx = Tx {
-                connection: &transaction,
-                shared,
-                states: HashMap::new(),
-                touched: BTreeSet::new(),
-                registry_changed: false,
-            };
-            for job in jobs {
-                replies.push(job(&mut tx));
+    let committed =
+        match connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate) {
+            Err(error) => {
+                let error = StoreError::from(error);
+                replies.extend(jobs.into_iter().map(|job| job(Err(error.clone()))));
+                Err(error)
             }
-            touched = std::mem::take(&mut tx.touched);
-            registry_changed = tx.registry_changed;
-        }
-        transaction.commit()?;
-        Ok::<(), StoreError>(())
-    })();
+            Ok(transaction) => {
+                let mut tx = Tx {
+                    connection: &transaction,
+                    shared,
+                    states: &mut *states,
+                    undo: HashMap::new(),
+                    dirty: BTreeSet::new(),
+                    touched: BTreeSet::new(),
+                    registry_changed: false,
+                };
+                for job in jobs {
+                    replies.push(job(Ok(&mut tx)));
+                }
+                let saved = tx.save_states();
+                touched = std::mem::take(&mut tx.touched);
+                registry_changed = tx.registry_changed;
+                let is_given_up = transaction.is_autocommit();
+                saved.and_then(|()| {
+                    if is_given_up {
+                        return Err(given_up());
+                    }
+                    Ok(transaction.commit()?)
+                })
+            }
+        };
+    if committed.is_err() {
+        // What is in memory may be ahead of the disk.
+        states.clear();
+    }
     match &committed {
         Ok(()) => {
             if registry_changed {

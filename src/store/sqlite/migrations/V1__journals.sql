@@ -1,6 +1,6 @@
 -- A row of a journal has the id (journal << 36) | position, so that journals
 -- grow at their end whatever else is written. What is looked up by a random
--- key (dedup, history, references) stands in narrow tables of its own.
+-- key stands in two narrow tables of integers, one row a complaint as a rule.
 
 CREATE TABLE node (
     one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -54,7 +54,10 @@ CREATE TABLE submission (
     id INTEGER PRIMARY KEY,
     stored_at INTEGER NOT NULL,
     event_id BLOB,
-    -- Adapter only: own events of a complaint are found by it.
+    -- HMAC of the hand-over digest, cut to 16 bytes: for ever, so that the same
+    -- content is known again after the digest was erased.
+    mac BLOB,
+    -- Adapter only.
     complaint_id BLOB,
     event BLOB NOT NULL,
     -- Erased with the parts.
@@ -64,8 +67,28 @@ CREATE TABLE submission (
     effect TEXT
 ) STRICT;
 
-CREATE INDEX submission_by_complaint ON submission (complaint_id)
-    WHERE complaint_id IS NOT NULL;
+-- For ever: where an event stands, by 63 bits of its id; the row says whether
+-- it is that event (the next key is tried otherwise). A filing whose key is its
+-- reference is found by its complaint and needs no row here.
+CREATE TABLE event_key (
+    key INTEGER PRIMARY KEY,
+    row INTEGER NOT NULL
+) STRICT;
+
+-- For ever: where a complaint stands, by the number of its Tracking ID.
+-- Hub: complaint.id; adapter: complaint_view.id.
+CREATE TABLE complaint_key (
+    key INTEGER PRIMARY KEY,
+    complaint INTEGER NOT NULL
+) STRICT;
+
+-- Submissions of a complaint beside its filing. Adapter: all; hub: those that
+-- repeat another one.
+CREATE TABLE event_of (
+    complaint INTEGER NOT NULL,
+    row INTEGER NOT NULL,
+    PRIMARY KEY (complaint, row)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE delivery (
     id INTEGER PRIMARY KEY,
@@ -95,13 +118,6 @@ CREATE TABLE part (
     erased_by BLOB
 ) STRICT;
 
--- For ever.
-CREATE TABLE dedup (
-    event_id BLOB PRIMARY KEY,
-    row INTEGER NOT NULL,
-    mac BLOB NOT NULL
-) STRICT, WITHOUT ROWID;
-
 CREATE TABLE decision (
     row INTEGER PRIMARY KEY,
     outcome INTEGER NOT NULL,
@@ -118,10 +134,10 @@ CREATE TABLE decision (
     answer_missing INTEGER NOT NULL
 ) STRICT;
 
--- Hub: the revisions of a complaint. Adapter: those that were delivered.
+-- Hub: the revisions of a complaint after its filing, which stands in the
+-- complaint. Adapter: those that were delivered.
 CREATE TABLE history (
-    party TEXT NOT NULL,
-    complaint_id BLOB NOT NULL,
+    complaint INTEGER NOT NULL,
     revision INTEGER NOT NULL,
     row INTEGER NOT NULL,
     event_id BLOB NOT NULL,
@@ -129,9 +145,11 @@ CREATE TABLE history (
     accepted_at INTEGER NOT NULL,
     hops INTEGER NOT NULL,
     header TEXT,
-    PRIMARY KEY (complaint_id, revision, party)
+    PRIMARY KEY (complaint, revision)
 ) STRICT, WITHOUT ROWID;
 
+-- References that a party attached to a complaint that it did not file; the
+-- origin's own is found by the id that is derived from it.
 CREATE TABLE reference (
     party TEXT NOT NULL,
     system TEXT NOT NULL,
@@ -139,18 +157,18 @@ CREATE TABLE reference (
     complaint_id BLOB NOT NULL,
     row INTEGER NOT NULL,
     PRIMARY KEY (party, system, reference),
+    -- No second name for it in the same system.
     UNIQUE (party, complaint_id, system)
 ) STRICT, WITHOUT ROWID;
 
--- Hub.
+CREATE INDEX reference_by_complaint ON reference (party, complaint_id);
+
+-- Hub. The id is the row of the filing, so that complaints grow at their end.
 CREATE TABLE complaint (
     id INTEGER PRIMARY KEY,
-    complaint_id BLOB NOT NULL UNIQUE,
-    tracking_id TEXT NOT NULL UNIQUE,
+    complaint_id BLOB NOT NULL,
     is_open INTEGER NOT NULL,
     handler TEXT,
-    filed_row INTEGER NOT NULL,
-    filed_mac BLOB NOT NULL,
     state TEXT NOT NULL
 ) STRICT;
 
@@ -158,25 +176,21 @@ CREATE INDEX complaint_open ON complaint (handler) WHERE is_open = 1;
 
 -- Adapter: a complaint by the hub's word, as one party knows it.
 CREATE TABLE complaint_view (
-    party TEXT NOT NULL,
+    id INTEGER PRIMARY KEY,
     complaint_id BLOB NOT NULL,
+    party TEXT NOT NULL,
+    filed_row INTEGER,
     origin_party TEXT,
     origin_system TEXT,
     origin_reference TEXT,
-    filed_row INTEGER,
-    filed_mac BLOB,
     tracking_id TEXT,
     status TEXT,
     handler TEXT,
     revision INTEGER NOT NULL DEFAULT 0,
     anonymous INTEGER NOT NULL DEFAULT 0,
     confidential INTEGER NOT NULL DEFAULT 0,
-    answer_missing INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (party, complaint_id)
-) STRICT, WITHOUT ROWID;
-
-CREATE INDEX view_by_tracking ON complaint_view (tracking_id, party)
-    WHERE tracking_id IS NOT NULL;
+    answer_missing INTEGER NOT NULL DEFAULT 0
+) STRICT;
 
 -- Hub: the directory, JSON rows.
 CREATE TABLE registered_party (id TEXT PRIMARY KEY, json TEXT NOT NULL) STRICT, WITHOUT ROWID;

@@ -1,0 +1,305 @@
+//! Finding events and complaints by their ids.
+//!
+//! Ids are SHA-256 already, so some of their bits are a good key: two narrow
+//! tables of integers hold where things stand. A hit counts only when the row
+//! itself says that it is the one; else the next key is tried. Nothing is ever
+//! taken out, so a free key ends the search. A filing whose idempotency key is
+//! its reference, the usual one, is found by its complaint alone.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use crate::{
+    domain::{ComplaintId, Event, EventBody, EventId, PartyId, Reference, SystemName, TrackingId},
+    store::StoreError,
+};
+
+use super::{damaged, writer::Tx};
+
+/// Where an event stands that is known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) row: i64,
+    /// Of its hand-over; `None` where only an erased copy came.
+    pub(super) mac: Option<[u8; 16]>,
+}
+
+/// Whose view of a complaint: at an adapter one for each party.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Whose<'a> {
+    Hub,
+    Party(&'a PartyId),
+}
+
+fn event_key(event: &EventId, attempt: i64) -> i64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&event.as_bytes()[..8]);
+    ((u64::from_be_bytes(first) >> 1) as i64).wrapping_add(attempt) & i64::MAX
+}
+
+/// The filing with this reference; an event with the same key has its id.
+pub(super) fn filed_with(party: &PartyId, system: &SystemName, key: &str) -> Option<ComplaintId> {
+    let reference = Reference::parse(key).ok()?;
+    Some(ComplaintId::derive(party, system, &reference))
+}
+
+/// Whether the complaint alone is enough to find the event.
+pub(super) fn is_found_by_complaint(event: &Event) -> bool {
+    let is_filing = matches!(event.body, EventBody::Filed { .. });
+    is_filing
+        && event
+            .reference
+            .as_ref()
+            .is_some_and(|reference| reference.as_str() == event.key.as_str())
+}
+
+/// The row of a complaint (hub: `complaint.id`; adapter: `complaint_view.id`).
+pub(super) fn complaint_row(
+    connection: &Connection,
+    whose: Whose<'_>,
+    id: &ComplaintId,
+) -> Result<Option<i64>, StoreError> {
+    let mut statement = connection.prepare_cached(match whose {
+        Whose::Hub => {
+            "SELECT c.id, c.complaint_id, '' FROM complaint_key k \
+             JOIN complaint c ON c.id = k.complaint WHERE k.key = ?1"
+        }
+        Whose::Party(_) => {
+            "SELECT c.id, c.complaint_id, c.party FROM complaint_key k \
+             JOIN complaint_view c ON c.id = k.complaint WHERE k.key = ?1"
+        }
+    })?;
+    for attempt in 0..=u8::MAX {
+        let key = TrackingId::number_of(id, attempt) as i64;
+        let mut rows = statement.query([key])?;
+        let Some(row) = rows.next()? else {
+            return Ok(None);
+        };
+        let is_this = row.get_ref(1)?.as_blob().ok() == Some(id.as_bytes().as_slice());
+        let is_theirs = match whose {
+            Whose::Hub => true,
+            Whose::Party(party) => row.get_ref(2)?.as_str().ok() == Some(party.as_str()),
+        };
+        if is_this && is_theirs {
+            return Ok(Some(row.get(0)?));
+        }
+    }
+    Ok(None)
+}
+
+/// The complaint with this Tracking ID.
+pub(super) fn by_tracking_id(
+    connection: &Connection,
+    whose: Whose<'_>,
+    tracking_id: &TrackingId,
+) -> Result<Option<ComplaintId>, StoreError> {
+    let sql = match whose {
+        Whose::Hub => {
+            "SELECT c.complaint_id FROM complaint_key k \
+             JOIN complaint c ON c.id = k.complaint WHERE k.key = ?1"
+        }
+        Whose::Party(_) => {
+            "SELECT c.complaint_id FROM complaint_key k \
+             JOIN complaint_view c ON c.id = k.complaint WHERE k.key = ?1"
+        }
+    };
+    let found: Option<Vec<u8>> = connection
+        .prepare_cached(sql)?
+        .query_row([tracking_id.number() as i64], |row| row.get(0))
+        .optional()?;
+    let Some(found) = found else { return Ok(None) };
+    Ok(Some(ComplaintId::from_bytes(super::blob16(&found)?)))
+}
+
+/// The row of the filing of a complaint.
+pub(super) fn filed_row(
+    connection: &Connection,
+    whose: Whose<'_>,
+    id: &ComplaintId,
+) -> Result<Option<i64>, StoreError> {
+    let Some(complaint) = complaint_row(connection, whose, id)? else {
+        return Ok(None);
+    };
+    match whose {
+        Whose::Hub => Ok(Some(complaint)),
+        Whose::Party(_) => Ok(connection
+            .prepare_cached("SELECT filed_row FROM complaint_view WHERE id = ?1")?
+            .query_row([complaint], |row| row.get(0))?),
+    }
+}
+
+/// Whether this row holds that event, and its mac.
+fn known_at(
+    connection: &Connection,
+    row: i64,
+    event: &EventId,
+) -> Result<Option<Known>, StoreError> {
+    let mut statement =
+        connection.prepare_cached("SELECT event_id, mac FROM submission WHERE id = ?1")?;
+    let mut rows = statement.query([row])?;
+    let Some(found) = rows.next()? else {
+        return Ok(None);
+    };
+    if found.get_ref(0)?.as_blob().ok() != Some(event.as_bytes().as_slice()) {
+        return Ok(None);
+    }
+    let mac: Option<Vec<u8>> = found.get(1)?;
+    let mac = mac.map(|bytes| super::blob16(&bytes)).transpose()?;
+    Ok(Some(Known { row, mac }))
+}
+
+/// Where an event stands, if it is known; `filed` are complaints of which it
+/// may be the filing.
+pub(super) fn find_event<'a>(
+    connection: &Connection,
+    whose: Whose<'_>,
+    event: &EventId,
+    filed: impl IntoIterator<Item = &'a ComplaintId>,
+) -> Result<Option<Known>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT row FROM event_key WHERE key = ?1")?;
+    for attempt in 0.. {
+        let row: Option<i64> = statement
+            .query_row([event_key(event, attempt)], |row| row.get(0))
+            .optional()?;
+        let Some(row) = row else { break };
+        if let Some(known) = known_at(connection, row, event)? {
+            return Ok(Some(known));
+        }
+    }
+    for complaint in filed {
+        if let Some(row) = filed_row(connection, whose, complaint)?
+            && let Some(known) = known_at(connection, row, event)?
+        {
+            return Ok(Some(known));
+        }
+    }
+    Ok(None)
+}
+
+impl Tx<'_> {
+    pub(super) fn whose<'a>(&self, party: &'a PartyId) -> Whose<'a> {
+        if self.shared.is_hub {
+            Whose::Hub
+        } else {
+            Whose::Party(party)
+        }
+    }
+
+    /// Where this event stands, if it is known here.
+    pub(super) fn known(&self, event: &Event) -> Result<Option<Known>, StoreError> {
+        let whose = self.whose(&event.party);
+        let is_filing = matches!(event.body, EventBody::Filed { .. });
+        let own = is_filing.then_some(event.complaint_id);
+        let by_key = if is_found_by_complaint(event) {
+            None
+        } else {
+            filed_with(&event.party, &event.system, event.key.as_str())
+        };
+        find_event(
+            self.connection,
+            whose,
+            &event.event_id,
+            own.iter().chain(by_key.iter()),
+        )
+    }
+
+    /// Remembers where an event stands, for ever.
+    pub(super) fn remember(&self, event: &EventId, row: i64) -> Result<(), StoreError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("INSERT OR IGNORE INTO event_key (key, row) VALUES (?1, ?2)")?;
+        for attempt in 0..i64::from(u16::MAX) {
+            if statement.execute([event_key(event, attempt), row])? == 1 {
+                return Ok(());
+            }
+        }
+        Err(damaged("no key is free for an event"))
+    }
+
+    /// The event stands in another row from now on.
+    pub(super) fn moved(
+        &self,
+        party: &PartyId,
+        event: &EventId,
+        complaint: Option<&ComplaintId>,
+        (old, new): (i64, i64),
+    ) -> Result<(), StoreError> {
+        for attempt in 0.. {
+            let key = event_key(event, attempt);
+            let row: Option<i64> = self
+                .connection
+                .prepare_cached("SELECT row FROM event_key WHERE key = ?1")?
+                .query_row([key], |row| row.get(0))
+                .optional()?;
+            match row {
+                None => break,
+                Some(row) if row == old => {
+                    self.connection
+                        .prepare_cached("UPDATE event_key SET row = ?2 WHERE key = ?1")?
+                        .execute([key, new])?;
+                    break;
+                }
+                Some(_) => {}
+            }
+        }
+        let Some(complaint) = complaint else {
+            return Ok(());
+        };
+        let Some(view) = complaint_row(self.connection, Whose::Party(party), complaint)? else {
+            return Ok(());
+        };
+        self.connection
+            .prepare_cached(
+                "UPDATE complaint_view SET filed_row = ?3 WHERE id = ?1 AND filed_row = ?2",
+            )?
+            .execute(params![view, old, new])?;
+        self.connection
+            .prepare_cached("UPDATE event_of SET row = ?3 WHERE complaint = ?1 AND row = ?2")?
+            .execute(params![view, old, new])?;
+        self.connection
+            .prepare_cached(
+                "UPDATE reference SET row = ?4 \
+                 WHERE party = ?1 AND complaint_id = ?2 AND row = ?3",
+            )?
+            .execute(params![party.as_str(), complaint.as_bytes(), old, new])?;
+        Ok(())
+    }
+
+    /// Makes a complaint findable; says the attempt at which its key was free.
+    pub(super) fn put_complaint_key(
+        &self,
+        id: &ComplaintId,
+        complaint: i64,
+    ) -> Result<u8, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "INSERT OR IGNORE INTO complaint_key (key, complaint) VALUES (?1, ?2)",
+        )?;
+        for attempt in 0..=u8::MAX {
+            let key = TrackingId::number_of(id, attempt) as i64;
+            if statement.execute([key, complaint])? == 1 {
+                return Ok(attempt);
+            }
+        }
+        Err(damaged("no Tracking ID is free for a complaint"))
+    }
+
+    /// The view of a complaint at an adapter; made if it is not there.
+    pub(super) fn view(&self, party: &PartyId, id: &ComplaintId) -> Result<i64, StoreError> {
+        if let Some(view) = complaint_row(self.connection, Whose::Party(party), id)? {
+            return Ok(view);
+        }
+        self.connection
+            .prepare_cached("INSERT INTO complaint_view (complaint_id, party) VALUES (?1, ?2)")?
+            .execute(params![id.as_bytes(), party.as_str()])?;
+        let view = self.connection.last_insert_rowid();
+        self.put_complaint_key(id, view)?;
+        Ok(view)
+    }
+
+    /// A submission belongs to a complaint, beside its filing.
+    pub(super) fn put_event_of(&self, complaint: i64, row: i64) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached("INSERT OR IGNORE INTO event_of (complaint, row) VALUES (?1, ?2)")?
+            .execute([complaint, row])?;
+        Ok(())
+    }
+}
