@@ -20,7 +20,7 @@ use crate::{
 use super::{
     blob16, damaged,
     decisions::read_decision,
-    deliver::Pending,
+    deliver::{Current, Pending},
     journal::{NewRow, PARTS_PER_EVENT, position_of},
     lookup::{Known, Whose, complaint_row, is_found_by_complaint},
     view::{attached, complaint_at, load_complaint, reference_of},
@@ -70,6 +70,11 @@ impl Tx<'_> {
                 now,
             },
         )?;
+        self.current = Some(Current {
+            row,
+            event: entry.event.clone(),
+            parts: entry.parts.clone(),
+        });
         let decision = match event {
             Err(unreadable) => refused(
                 None,
@@ -106,11 +111,12 @@ impl Tx<'_> {
             // These ids are not the party's: they are not remembered either.
             return Ok(refused(None, rejection));
         }
-        if let Some(known) = self.known_event(candidate)? {
+        let complaint = complaint_row(self.connection, Whose::Hub, &event.complaint_id)?;
+        if let Some(known) = self.known_event(candidate, complaint)? {
             return Ok(known);
         }
-        let (decision, is_accepted) = match self.decide_new(candidate)? {
-            Ok(verdict) => (self.accepted(candidate, verdict)?, true),
+        let (decision, is_accepted) = match self.decide_new(candidate, complaint)? {
+            Ok(verdict) => (self.accepted(candidate, complaint, verdict)?, true),
             Err(Refusal::Duplicate(decision)) => (*decision, false),
             Err(Refusal::Rejected(rejection)) => (refused(Some(event), rejection), false),
             Err(Refusal::Parked) => (
@@ -128,9 +134,13 @@ impl Tx<'_> {
     }
 
     /// The same event was here before: the original result, or a conflict.
-    fn known_event(&self, candidate: &Candidate<'_>) -> Result<Option<Decision>, StoreError> {
+    fn known_event(
+        &mut self,
+        candidate: &Candidate<'_>,
+        complaint: Option<i64>,
+    ) -> Result<Option<Decision>, StoreError> {
         let event = candidate.event;
-        let Some(Known { row, mac }) = self.known(event)? else {
+        let Some(Known { row, mac }) = self.known(event, complaint)? else {
             return Ok(None);
         };
         if mac != Some(candidate.mac) {
@@ -165,13 +175,13 @@ impl Tx<'_> {
     fn decide_new(
         &mut self,
         candidate: &Candidate<'_>,
+        complaint: Option<i64>,
     ) -> Result<Result<Verdict, Refusal>, StoreError> {
         let event = candidate.event;
         if let Err(rejection) = check_parts(candidate) {
             return Ok(Err(Refusal::Rejected(rejection)));
         }
-        let stored = complaint_row(self.connection, Whose::Hub, &event.complaint_id)?;
-        let known: Option<Complaint> = match stored {
+        let known: Option<Complaint> = match complaint {
             Some(row) => {
                 if let EventBody::Filed { .. } = event.body {
                     return Ok(Err(self.filed_again(candidate, row)?));
@@ -218,7 +228,7 @@ impl Tx<'_> {
     /// A second filing for a known reference is a duplicate or a conflict,
     /// whatever its key.
     fn filed_again(
-        &self,
+        &mut self,
         candidate: &Candidate<'_>,
         filed_row: i64,
     ) -> Result<Refusal, StoreError> {
@@ -275,6 +285,7 @@ impl Tx<'_> {
     fn accepted(
         &mut self,
         candidate: &Candidate<'_>,
+        known: Option<i64>,
         verdict: Verdict,
     ) -> Result<Decision, StoreError> {
         let event = candidate.event;
@@ -288,8 +299,7 @@ impl Tx<'_> {
             complaint.tracking_id = TrackingId::derive(&complaint.id, attempt);
             candidate.row
         } else {
-            complaint_row(self.connection, Whose::Hub, &complaint.id)?
-                .ok_or_else(|| damaged("a complaint that was decided on"))?
+            known.ok_or_else(|| damaged("a complaint that was decided on"))?
         };
         self.put_complaint(complaint_row, &complaint)?;
         if !is_filing {

@@ -32,8 +32,8 @@ fn outcome_from(number: i64) -> Result<Outcome, StoreError> {
 }
 
 impl Tx<'_> {
-    /// Keeps what was decided about a row.
-    pub(super) fn put_decision(&self, row: i64, decision: &Decision) -> Result<(), StoreError> {
+    /// Keeps what was decided about a row; `false`: it was kept before.
+    pub(super) fn put_decision(&self, row: i64, decision: &Decision) -> Result<bool, StoreError> {
         let rejection = decision
             .rejection
             .as_ref()
@@ -44,9 +44,10 @@ impl Tx<'_> {
             .rejection
             .as_ref()
             .and_then(|rejection| rejection.digests);
-        self.connection
+        let changed = self
+            .connection
             .prepare_cached(
-                "INSERT OR REPLACE INTO decision (row, outcome, event_id, complaint_id, revision, \
+                "INSERT OR IGNORE INTO decision (row, outcome, event_id, complaint_id, revision, \
                  status, handler, tracking_id, duplicate_of, rejection, stored_digest, \
                  refused_digest, answer_missing) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
@@ -54,8 +55,14 @@ impl Tx<'_> {
             .execute(params![
                 row,
                 outcome_number(decision.outcome),
-                decision.event_id.map(|id| id.as_bytes().to_vec()),
-                decision.complaint_id.map(|id| id.as_bytes().to_vec()),
+                decision
+                    .event_id
+                    .as_ref()
+                    .map(|id| id.as_bytes().as_slice()),
+                decision
+                    .complaint_id
+                    .as_ref()
+                    .map(|id| id.as_bytes().as_slice()),
                 decision.revision,
                 decision.status.map(Status::code),
                 decision.handler.as_ref().map(InstitutionCode::as_str),
@@ -66,7 +73,7 @@ impl Tx<'_> {
                 digests.map(|(_, refused)| refused.as_bytes().to_vec()),
                 decision.answer_missing,
             ])?;
-        Ok(())
+        Ok(changed == 1)
     }
 }
 

@@ -1,18 +1,24 @@
 //! What the hub writes into deliveries: events for those who are told, and
 //! decisions for their authors.
 
+use bytes::Bytes;
 use rusqlite::params;
 
 use crate::{
     domain::{
-        Complaint, Decision, DecisionSet, DeliveryRecord, EventHeader, EventId, Micros, PartyId,
-        Telling,
+        Complaint, Decision, DecisionSet, DeliveryRecord, EventHeader, EventId, Micros, Part,
+        PartKind, PartState, PartyId, Telling,
     },
-    exchange::Direction,
+    exchange::{Direction, Entry},
     store::StoreError,
 };
 
-use super::{damaged, journal::readable_bits, writer::Tx};
+use super::{
+    damaged,
+    journal::readable_bits,
+    memory::{Fresh, fresh_entry},
+    writer::Tx,
+};
 
 /// Decisions in one delivery.
 const DECISIONS_PER_DELIVERY: usize = 200;
@@ -22,6 +28,40 @@ const DECISIONS_PER_DELIVERY: usize = 200;
 pub(super) struct Pending {
     party: PartyId,
     set: DecisionSet,
+}
+
+/// The event that is being decided, as it came.
+pub(super) struct Current {
+    pub(super) row: i64,
+    pub(super) event: Bytes,
+    pub(super) parts: Vec<Part>,
+}
+
+impl Current {
+    /// As it is delivered to someone who may read these parts.
+    fn entry_for(&self, header: Bytes, readable: &[PartKind]) -> Entry {
+        let parts = self.parts.iter().map(|part| match &part.state {
+            PartState::Present(_) if !readable.contains(&part.kind) => Part {
+                state: PartState::Withheld,
+                ..part.clone()
+            },
+            _ => part.clone(),
+        });
+        Entry {
+            header,
+            event: self.event.clone(),
+            parts: parts.collect(),
+            handover_digest: None,
+        }
+    }
+}
+
+/// What a delivery brings beside its header.
+struct Delivered {
+    event_row: Option<i64>,
+    readable: i64,
+    /// In memory, if it is at hand.
+    entry: Option<Entry>,
 }
 
 impl Tx<'_> {
@@ -38,7 +78,17 @@ impl Tx<'_> {
                     .header_of(self.connection, complaint, revision, telling)?;
             let bytes = self.shared.encoder.encode(&DeliveryRecord::Event(header));
             let readable = readable_bits(&telling.readable_parts);
-            self.deliver(&telling.party, &bytes, Some(row), readable, now)?;
+            let entry = self
+                .current
+                .as_ref()
+                .filter(|current| current.row == row)
+                .map(|current| current.entry_for(bytes.clone(), &telling.readable_parts));
+            let what = Delivered {
+                event_row: Some(row),
+                readable,
+                entry,
+            };
+            self.deliver(&telling.party, &bytes, what, now)?;
         }
         Ok(())
     }
@@ -47,20 +97,24 @@ impl Tx<'_> {
         &mut self,
         party: &PartyId,
         header: &[u8],
-        event_row: Option<i64>,
-        readable: i64,
+        what: Delivered,
         now: Micros,
     ) -> Result<(), StoreError> {
         let state = self.state(party)?;
         state.delivered += 1;
-        let id = state.row(Direction::Deliveries, state.delivered);
+        let (epoch, position) = (state.epoch, state.delivered);
+        let id = state.row(Direction::Deliveries, position);
         self.touch(party);
         self.connection
             .prepare_cached(
                 "INSERT INTO delivery (id, stored_at, header, event_row, readable) \
                  VALUES (?1, ?2, ?3, ?4, ?5)",
             )?
-            .execute(params![id, now.0, header, event_row, readable])?;
+            .execute(params![id, now.0, header, what.event_row, what.readable])?;
+        self.fresh.push(match what.entry {
+            Some(entry) => fresh_entry(party, epoch, position, now, entry),
+            None => Fresh::Forget(party.clone()),
+        });
         Ok(())
     }
 
@@ -107,7 +161,18 @@ impl Tx<'_> {
             return Ok(());
         };
         let bytes = self.shared.encoder.encode(&DeliveryRecord::Decisions(set));
-        self.deliver(&party, &bytes, None, 0, now)
+        let entry = Entry {
+            header: bytes.clone(),
+            event: Bytes::new(),
+            parts: Vec::new(),
+            handover_digest: None,
+        };
+        let what = Delivered {
+            event_row: None,
+            readable: 0,
+            entry: Some(entry),
+        };
+        self.deliver(&party, &bytes, what, now)
     }
 }
 

@@ -15,7 +15,8 @@ use crate::{
 use super::{
     blob16,
     decisions::read_decision,
-    lookup::{Whose, complaint_row, find_event},
+    lookup::{Whose, complaint_row, filed_row, find_event},
+    memory::Fresh,
     view,
     writer::Tx,
 };
@@ -52,7 +53,8 @@ impl Tx<'_> {
         complaint: &ComplaintId,
         event: &EventId,
     ) -> Result<Option<i64>, StoreError> {
-        let known = find_event(self.connection, Whose::Hub, event, [complaint])?;
+        let filed = filed_row(self.connection, Whose::Hub, complaint)?;
+        let known = find_event(self.connection, event, filed)?;
         Ok(known.map(|found| found.row))
     }
 
@@ -64,7 +66,7 @@ impl Tx<'_> {
     /// Hub: erases a part that [`Tx::check_erasure`] has found, in its row and
     /// in every repetition of the event.
     pub(super) fn erase_at_hub(
-        &self,
+        &mut self,
         complaint: &ComplaintId,
         erased: &EventId,
         sha256: &Digest,
@@ -95,7 +97,7 @@ impl Tx<'_> {
     /// Hub: a row repeats an earlier one. It can be found for an erasure from
     /// now on, and what was erased there goes here as well.
     pub(super) fn note_repetition(
-        &self,
+        &mut self,
         complaint: &ComplaintId,
         first: i64,
         row: i64,
@@ -109,7 +111,7 @@ impl Tx<'_> {
     /// Node: erases a part in every row in which an event of this complaint
     /// stands, submitted or delivered to the party.
     pub(super) fn erase_at_node(
-        &self,
+        &mut self,
         rows: &[i64],
         sha256: &Digest,
         by: &EventId,
@@ -129,7 +131,7 @@ impl Tx<'_> {
     /// handed over again after a lost disk): what is erased in one is erased
     /// in all.
     pub(super) fn level_erasures(
-        &self,
+        &mut self,
         party: &PartyId,
         complaint: &ComplaintId,
         event: &EventId,
@@ -189,7 +191,7 @@ impl Tx<'_> {
 
     /// Erases in a row what is erased in another one. By kind: the same
     /// hand-over, made into an event twice, has other salts and digests.
-    fn erase_as(&self, first: i64, row: i64) -> Result<(), StoreError> {
+    fn erase_as(&mut self, first: i64, row: i64) -> Result<(), StoreError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT kind, erased_by FROM part \
              WHERE id BETWEEN ?1 << 2 AND (?1 << 2) | 3 AND erased_by IS NOT NULL",
@@ -202,7 +204,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    fn erase_kind(&self, row: i64, kind: i64, by: &EventId) -> Result<(), StoreError> {
+    fn erase_kind(&mut self, row: i64, kind: i64, by: &EventId) -> Result<(), StoreError> {
         let erased = self
             .connection
             .prepare_cached(
@@ -211,6 +213,7 @@ impl Tx<'_> {
             )?
             .execute(params![row, kind, by.as_bytes()])?;
         if erased > 0 {
+            self.fresh.push(Fresh::ForgetAll);
             self.connection
                 .prepare_cached("UPDATE submission SET handover_digest = NULL WHERE id = ?1")?
                 .execute([row])?;

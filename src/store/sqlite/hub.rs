@@ -18,7 +18,13 @@ use crate::{
     },
 };
 
-use super::{SqliteStore, damaged, deliver::Pending, journal::row_id, writer::Tx};
+use super::{
+    SqliteStore, damaged,
+    deliver::Pending,
+    journal::row_id,
+    lookup::{Whose, complaint_row},
+    writer::Tx,
+};
 
 impl HubStore for SqliteStore {
     fn open_session(&self, party: &PartyId, token: SessionToken) -> Answer<'_, Heads> {
@@ -163,7 +169,8 @@ impl Tx<'_> {
         pending: &mut Option<Pending>,
     ) -> Result<Result<Receipt, SubmitRefusal>, StoreError> {
         let mac = self.shared.mac(&new.handover_digest);
-        if let Some(repeated) = self.repeated(new, &mac)? {
+        let complaint = complaint_row(self.connection, Whose::Hub, &new.event.complaint_id)?;
+        if let Some(repeated) = self.repeated(new, &mac, complaint)? {
             return Ok(repeated);
         }
         let incoming = IncomingEntry {

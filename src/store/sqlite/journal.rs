@@ -9,7 +9,7 @@ use crate::{
     store::{CopyWanted, Counts, Heads, JournalEntry, SessionToken, StoreError, entry_size},
 };
 
-use super::{blob16, damaged, digest, writer::Tx};
+use super::{blob16, damaged, digest, memory::Fresh, writer::Tx};
 
 /// Bits of a row id that hold the position.
 const POSITION_BITS: u32 = 36;
@@ -81,7 +81,11 @@ impl PartyState {
             .query_row([self.row(direction, after + 1)], |row| row.get(0))
             .optional()?
             .map(Micros);
-        Ok(Heads {
+        Ok(self.heads_with(oldest_waiting, is_hub))
+    }
+
+    pub(super) fn heads_with(&self, oldest_waiting: Option<Micros>, is_hub: bool) -> Heads {
+        Heads {
             epoch: self.epoch,
             submissions: self.head,
             submissions_acknowledged: if is_hub { self.head } else { self.acknowledged },
@@ -90,7 +94,7 @@ impl PartyState {
             consumed_through: self.consumed,
             oldest_waiting,
             copy_wanted: self.copy,
-        })
+        }
     }
 }
 
@@ -498,7 +502,7 @@ impl Tx<'_> {
 
     /// Takes a part's bytes away, and the hand-over digest with them.
     pub(super) fn erase_part(
-        &self,
+        &mut self,
         row: i64,
         sha256: &Digest,
         by: &EventId,
@@ -509,6 +513,7 @@ impl Tx<'_> {
                  WHERE id BETWEEN ?1 << 2 AND (?1 << 2) | 3 AND sha256 = ?2",
             )?
             .execute(params![row, sha256.as_bytes(), by.as_bytes()])?;
+        self.fresh.push(Fresh::ForgetAll);
         self.connection
             .prepare_cached("UPDATE submission SET handover_digest = NULL WHERE id = ?1")?
             .execute([row])?;

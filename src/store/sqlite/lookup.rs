@@ -116,9 +116,18 @@ pub(super) fn filed_row(
     whose: Whose<'_>,
     id: &ComplaintId,
 ) -> Result<Option<i64>, StoreError> {
-    let Some(complaint) = complaint_row(connection, whose, id)? else {
-        return Ok(None);
-    };
+    match complaint_row(connection, whose, id)? {
+        Some(complaint) => filed_row_of(connection, whose, complaint),
+        None => Ok(None),
+    }
+}
+
+/// The row of the filing of the complaint in this row.
+pub(super) fn filed_row_of(
+    connection: &Connection,
+    whose: Whose<'_>,
+    complaint: i64,
+) -> Result<Option<i64>, StoreError> {
     match whose {
         Whose::Hub => Ok(Some(complaint)),
         Whose::Party(_) => Ok(connection
@@ -147,13 +156,12 @@ fn known_at(
     Ok(Some(Known { row, mac }))
 }
 
-/// Where an event stands, if it is known; `filed` are complaints of which it
-/// may be the filing.
-pub(super) fn find_event<'a>(
+/// Where an event stands, if it is known; `filed` are rows of filings that it
+/// may be.
+pub(super) fn find_event(
     connection: &Connection,
-    whose: Whose<'_>,
     event: &EventId,
-    filed: impl IntoIterator<Item = &'a ComplaintId>,
+    filed: impl IntoIterator<Item = i64>,
 ) -> Result<Option<Known>, StoreError> {
     let mut statement = connection.prepare_cached("SELECT row FROM event_key WHERE key = ?1")?;
     for attempt in 0.. {
@@ -165,10 +173,8 @@ pub(super) fn find_event<'a>(
             return Ok(Some(known));
         }
     }
-    for complaint in filed {
-        if let Some(row) = filed_row(connection, whose, complaint)?
-            && let Some(known) = known_at(connection, row, event)?
-        {
+    for row in filed {
+        if let Some(known) = known_at(connection, row, event)? {
             return Ok(Some(known));
         }
     }
@@ -184,22 +190,24 @@ impl Tx<'_> {
         }
     }
 
-    /// Where this event stands, if it is known here.
-    pub(super) fn known(&self, event: &Event) -> Result<Option<Known>, StoreError> {
+    /// Where this event stands, if it is known here; `complaint` is the row of
+    /// its complaint.
+    pub(super) fn known(
+        &self,
+        event: &Event,
+        complaint: Option<i64>,
+    ) -> Result<Option<Known>, StoreError> {
         let whose = self.whose(&event.party);
-        let is_filing = matches!(event.body, EventBody::Filed { .. });
-        let own = is_filing.then_some(event.complaint_id);
-        let by_key = if is_found_by_complaint(event) {
-            None
-        } else {
-            filed_with(&event.party, &event.system, event.key.as_str())
-        };
-        find_event(
-            self.connection,
-            whose,
-            &event.event_id,
-            own.iter().chain(by_key.iter()),
-        )
+        let mut filed = Vec::new();
+        if let (EventBody::Filed { .. }, Some(complaint)) = (&event.body, complaint) {
+            filed.extend(filed_row_of(self.connection, whose, complaint)?);
+        }
+        if !is_found_by_complaint(event)
+            && let Some(id) = filed_with(&event.party, &event.system, event.key.as_str())
+        {
+            filed.extend(filed_row(self.connection, whose, &id)?);
+        }
+        find_event(self.connection, &event.event_id, filed)
     }
 
     /// Remembers where an event stands, for ever.

@@ -14,6 +14,7 @@ mod erase;
 mod hub;
 mod journal;
 mod lookup;
+mod memory;
 mod node;
 mod opening;
 mod receive;
@@ -31,7 +32,7 @@ use std::{
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use hmac::{Hmac, Mac as _};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, config::DbConfig, params};
 use sha2::Sha256;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -50,6 +51,7 @@ use super::{
 };
 pub use ceiling::group_commit_ceiling;
 use journal::{fresh_heads, load_state};
+use memory::Memory;
 use writer::{Message, QUEUE, Tx, Wakers};
 
 mod migrations {
@@ -111,6 +113,7 @@ struct Shared {
     decide: Decide,
     registry: watch::Sender<Arc<Registry>>,
     wakers: Wakers,
+    memory: Memory,
     readers: Mutex<Vec<Connection>>,
     path: PathBuf,
 }
@@ -172,6 +175,10 @@ impl SqliteStore {
             decide: options.decide,
             registry,
             wakers: Wakers::default(),
+            memory: Memory::new(match options.role {
+                NodeRole::Adapter => Direction::Submissions,
+                NodeRole::Hub => Direction::Deliveries,
+            }),
             readers: Mutex::new(Vec::new()),
             path,
         });
@@ -252,6 +259,9 @@ impl Store for SqliteStore {
     }
 
     fn heads(&self, party: &PartyId) -> Answer<'_, Heads> {
+        if let Some(heads) = self.shared.memory.heads(party) {
+            return std::future::ready(Ok(heads)).boxed();
+        }
         let party = party.clone();
         self.read(
             move |connection, shared| match load_state(connection, &party)? {
@@ -269,6 +279,13 @@ impl Store for SqliteStore {
         max_entries: usize,
         max_bytes: usize,
     ) -> Answer<'_, Vec<JournalEntry>> {
+        let fresh = self
+            .shared
+            .memory
+            .read(party, direction, from, max_entries, max_bytes);
+        if let Some(entries) = fresh {
+            return std::future::ready(Ok(entries)).boxed();
+        }
         let party = party.clone();
         self.read(move |connection, _| match load_state(connection, &party)? {
             Some(state) => {
@@ -456,6 +473,8 @@ fn lock(directory: &Path) -> Result<fs::File, StoreError> {
 fn connect(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    // Plans must not depend on bound values: statements would be compiled anew.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "cache_size", -32_768)?;

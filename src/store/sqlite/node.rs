@@ -7,15 +7,16 @@ use crate::{
     domain::{
         ComplaintId, Event, EventBody, EventId, Micros, Outcome, PartyId, Progress, Reference,
     },
-    exchange::event_digest,
+    exchange::{Entry, event_digest},
     store::{NewSubmission, Receipt, StoreError, SubmitRefusal},
 };
 
 use super::{
     blob16, damaged,
     decisions::read_decision,
-    journal::{NewRow, OwnEffect},
-    lookup::{Known, Whose, complaint_row, filed_row, is_found_by_complaint},
+    journal::{NewRow, OwnEffect, position_of},
+    lookup::{Known, Whose, complaint_row, filed_row, filed_row_of, is_found_by_complaint},
+    memory::fresh_entry,
     view::{self, attached},
     writer::Tx,
 };
@@ -29,12 +30,13 @@ impl Tx<'_> {
     ) -> Result<Result<Receipt, SubmitRefusal>, StoreError> {
         let event = &new.event;
         let mac = self.shared.mac(&new.handover_digest);
-        if let Some(repeated) = self.repeated(new, &mac)? {
+        let whose = Whose::Party(&new.party);
+        let view = complaint_row(self.connection, whose, &event.complaint_id)?;
+        if let Some(repeated) = self.repeated(new, &mac, view)? {
             return Ok(repeated);
         }
         let is_filing = matches!(event.body, EventBody::Filed { .. });
-        let whose = Whose::Party(&new.party);
-        if !is_filing && complaint_row(self.connection, whose, &event.complaint_id)?.is_none() {
+        if !is_filing && view.is_none() {
             return Ok(Err(SubmitRefusal::UnknownComplaint));
         }
         if self.reference_is_taken(event)? {
@@ -58,7 +60,16 @@ impl Tx<'_> {
                 now,
             },
         )?;
-        self.note_own(event, row)?;
+        self.note_own(event, row, view)?;
+        let epoch = self.state(&new.party)?.epoch;
+        let entry = Entry {
+            header: bytes::Bytes::new(),
+            event: new.event_bytes.clone(),
+            parts: new.parts.clone(),
+            handover_digest: Some(new.handover_digest),
+        };
+        self.fresh
+            .push(fresh_entry(&new.party, epoch, position_of(row), now, entry));
         Ok(Ok(Receipt {
             event_id: event.event_id,
             complaint_id: event.complaint_id,
@@ -74,11 +85,12 @@ impl Tx<'_> {
         &mut self,
         new: &NewSubmission,
         mac: &[u8; 16],
+        complaint: Option<i64>,
     ) -> Result<Option<Result<Receipt, SubmitRefusal>>, StoreError> {
         let event = &new.event;
-        let mut known = self.known(event)?;
-        if known.is_none() && matches!(event.body, EventBody::Filed { .. }) {
-            known = self.filed_before(&new.party, event)?;
+        let mut known = self.known(event, complaint)?;
+        if let (None, EventBody::Filed { .. }, Some(complaint)) = (known, &event.body, complaint) {
+            known = self.filed_before(&new.party, complaint)?;
         }
         let Some(Known {
             row,
@@ -103,9 +115,9 @@ impl Tx<'_> {
 
     /// The filing of this complaint, unless the hub refused it: a corrected one
     /// may come then.
-    fn filed_before(&self, party: &PartyId, event: &Event) -> Result<Option<Known>, StoreError> {
+    fn filed_before(&self, party: &PartyId, complaint: i64) -> Result<Option<Known>, StoreError> {
         let whose = self.whose(party);
-        let Some(row) = filed_row(self.connection, whose, &event.complaint_id)? else {
+        let Some(row) = filed_row_of(self.connection, whose, complaint)? else {
             return Ok(None);
         };
         let decision = read_decision(self.connection, row)?;
@@ -148,9 +160,25 @@ impl Tx<'_> {
         Ok(names_another || has_another)
     }
 
-    /// Own events make the complaint and the reference known here.
-    pub(super) fn note_own(&self, event: &Event, row: i64) -> Result<(), StoreError> {
-        let view = self.view(&event.party, &event.complaint_id)?;
+    /// Own events make the complaint and the reference known here; `view` is
+    /// its row, if there is one.
+    pub(super) fn note_own(
+        &self,
+        event: &Event,
+        row: i64,
+        view: Option<i64>,
+    ) -> Result<(), StoreError> {
+        let view = match (view, &event.body) {
+            (None, EventBody::Filed { .. }) => {
+                self.note_first(event, row)?;
+                if !is_found_by_complaint(event) {
+                    self.remember(&event.event_id, row)?;
+                }
+                return Ok(());
+            }
+            (None, _) => self.view(&event.party, &event.complaint_id)?,
+            (Some(view), _) => view,
+        };
         if !matches!(event.body, EventBody::Filed { .. }) {
             self.put_event_of(view, row)?;
             if let Some(reference) = &event.reference {
@@ -186,6 +214,36 @@ impl Tx<'_> {
         if !is_found_by_complaint(event) {
             self.remember(&event.event_id, row)?;
         }
+        Ok(())
+    }
+
+    /// A complaint that this party files, and of which nothing is known yet.
+    fn note_first(&self, event: &Event, row: i64) -> Result<(), StoreError> {
+        let EventBody::Filed {
+            anonymous,
+            confidential,
+            ..
+        } = &event.body
+        else {
+            return Ok(());
+        };
+        self.connection
+            .prepare_cached(
+                "INSERT INTO complaint_view (complaint_id, party, filed_row, origin_party, \
+                 origin_system, origin_reference, anonymous, confidential) \
+                 VALUES (?1, ?2, ?3, ?2, ?4, ?5, ?6, ?7)",
+            )?
+            .execute(params![
+                event.complaint_id.as_bytes(),
+                event.party.as_str(),
+                row,
+                event.system.as_str(),
+                event.reference.as_ref().map(|found| found.as_str()),
+                anonymous,
+                confidential
+            ])?;
+        let view = self.connection.last_insert_rowid();
+        self.put_complaint_key(&event.complaint_id, view)?;
         Ok(())
     }
 

@@ -13,6 +13,8 @@ use super::{
     blob16, damaged,
     decisions::read_decision,
     journal::{NewRow, row_id, submission_chain},
+    lookup::{Whose, complaint_row},
+    memory::Fresh,
     node::effect_json,
     writer::Tx,
 };
@@ -86,6 +88,7 @@ impl Tx<'_> {
     /// older: it is appended first, so that everything keeps its order.
     fn set_aside(&mut self, party: &PartyId, after: u64) -> Result<(), StoreError> {
         self.reappend(party, u64::MAX)?;
+        self.fresh.push(Fresh::Forget(party.clone()));
         let aside = self.aside_journal(party)?;
         let state = self.state(party)?.clone();
         let head = state.head.position;
@@ -111,6 +114,7 @@ impl Tx<'_> {
         if state.aside_from > state.aside_to {
             return Ok(true);
         }
+        self.fresh.push(Fresh::Forget(party.clone()));
         let last = state
             .aside_to
             .min(state.aside_from.saturating_add(at_most) - 1);
@@ -197,6 +201,7 @@ impl Tx<'_> {
                 wanted.first
             )));
         }
+        self.fresh.push(Fresh::Forget(party.clone()));
         let mut chain = submission_chain(self.connection, &state, first - 1)?
             .ok_or_else(|| damaged("the chain before a copy"))?;
         let mut position = first;
@@ -258,13 +263,16 @@ impl Tx<'_> {
             return Ok(());
         };
         // Re-appended meanwhile: the first place is what counts.
-        if let Some(later) = self.known(event)?.filter(|known| known.row != row) {
+        let whose = Whose::Party(party);
+        let view = complaint_row(self.connection, whose, &event.complaint_id)?;
+        let known = self.known(event, view)?;
+        if let Some(later) = known.filter(|known| known.row != row) {
             let places = (later.row, row);
             self.moved(party, &event.event_id, Some(&event.complaint_id), places)?;
             let view = self.view(party, &event.complaint_id)?;
             self.put_event_of(view, later.row)?;
         } else {
-            self.note_own(event, row)?;
+            self.note_own(event, row, view)?;
         }
         self.level_erasures(party, &event.complaint_id, &event.event_id)?;
         let decision = read_decision(self.connection, row)?;

@@ -14,7 +14,6 @@ use crate::{
 
 use super::{
     blob16, damaged,
-    decisions::read_decision,
     journal::{OwnEffect, row_id, submission_chain},
     writer::Tx,
 };
@@ -151,9 +150,7 @@ impl Tx<'_> {
         decision: &Decision,
     ) -> Result<(), StoreError> {
         let row = self.state(party)?.row(Direction::Submissions, position);
-        let is_new = read_decision(self.connection, row)?.is_none();
-        self.put_decision(row, decision)?;
-        if is_new {
+        if self.put_decision(row, decision)? {
             self.count(party, decision.outcome)?;
         }
         let settled = matches!(decision.outcome, Outcome::Accepted | Outcome::Duplicate);
@@ -175,7 +172,10 @@ impl Tx<'_> {
                     answer_missing: decision.answer_missing,
                 },
             )?;
-            self.take_own_effect(party, row)?;
+            // A filing has no effect beside what the view says of it.
+            if decision.revision > 1 {
+                self.take_own_effect(party, row)?;
+            }
         }
         if let (Outcome::Duplicate, Some(complaint), Some(event_id)) =
             (decision.outcome, &decision.complaint_id, &decision.event_id)

@@ -114,7 +114,8 @@ pub(super) fn receipt(
     } else {
         Whose::Party(party)
     };
-    let known = find_event(connection, whose, event, [complaint])?;
+    let filed = filed_row(connection, whose, complaint)?;
+    let known = find_event(connection, event, filed)?;
     // Ids are derived from the party, but a hub keeps those of all parties.
     let known = known.filter(|known| !is_hub || known.row >> 36 == state.submissions);
     let Some(Known { row, .. }) = known else {

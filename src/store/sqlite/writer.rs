@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{domain::PartyId, store::StoreError};
 
-use super::{Shared, journal::PartyState};
+use super::{Shared, deliver::Current, journal::PartyState, memory::Fresh};
 
 /// Jobs of one transaction, at most.
 const JOBS_PER_COMMIT: usize = 512;
@@ -47,6 +47,10 @@ pub(super) struct Tx<'a> {
     /// States to be written before the commit.
     dirty: BTreeSet<PartyId>,
     touched: BTreeSet<PartyId>,
+    /// What memory will get after the commit.
+    pub(super) fresh: Vec<Fresh>,
+    /// Hub: the event that is being decided.
+    pub(super) current: Option<Current>,
     registry_changed: bool,
 }
 
@@ -87,6 +91,7 @@ impl Tx<'_> {
             return Err(given_up());
         }
         self.undo.clear();
+        let fresh_before = self.fresh.len();
         self.run("SAVEPOINT job")?;
         let outcome = catch_unwind(AssertUnwindSafe(|| job(self))).unwrap_or_else(|_| {
             tracing::error!(
@@ -103,6 +108,7 @@ impl Tx<'_> {
                 Ok(value)
             }
             Err(error) => {
+                self.fresh.truncate(fresh_before);
                 for (party, before) in std::mem::take(&mut self.undo) {
                     match before {
                         Some(state) => self.states.insert(party, state),
@@ -200,6 +206,7 @@ fn commit(
     let mut replies = Vec::with_capacity(jobs.len());
     let mut touched = BTreeSet::new();
     let mut registry_changed = false;
+    let mut fresh = (BTreeSet::new(), Vec::new());
     let committed =
         match connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate) {
             Err(error) => {
@@ -215,12 +222,16 @@ fn commit(
                     undo: HashMap::new(),
                     dirty: BTreeSet::new(),
                     touched: BTreeSet::new(),
+                    fresh: Vec::new(),
+                    current: None,
                     registry_changed: false,
                 };
                 for job in jobs {
                     replies.push(job(Ok(&mut tx)));
                 }
+                let changed = tx.dirty.clone();
                 let saved = tx.save_states();
+                fresh = (changed, std::mem::take(&mut tx.fresh));
                 touched = std::mem::take(&mut tx.touched);
                 registry_changed = tx.registry_changed;
                 let is_given_up = transaction.is_autocommit();
@@ -235,6 +246,11 @@ fn commit(
     if committed.is_err() {
         // What is in memory may be ahead of the disk.
         states.clear();
+        shared.memory.forget_all();
+    } else {
+        let (changed, fresh) = fresh;
+        let states = changed.iter().filter_map(|party| states.get(party));
+        shared.memory.publish(states, fresh, shared.now());
     }
     match &committed {
         Ok(()) => {

@@ -1,0 +1,256 @@
+//! What the writer leaves in memory for those who read right behind it: where
+//! the journals stand, and the newest entries of the journal that this node
+//! sends. A link that keeps up never reads the disk.
+//!
+//! Invariants: nothing stands here before its commit; a reader that finds a
+//! gap, or nothing, reads the disk; every change of what was written before
+//! (set aside, copied, erased) forgets the party's entries.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Mutex, PoisonError},
+};
+
+use crate::{
+    domain::{Micros, PartyId},
+    exchange::{Direction, Entry},
+    store::{Heads, JournalEntry, entry_size},
+};
+
+use super::journal::PartyState;
+
+/// Entries that are kept for one party, at most.
+const ENTRIES: usize = 8_192;
+/// Bytes of them, at most.
+const BYTES: usize = 8 * 1024 * 1024;
+/// Commits whose time is remembered for "oldest waiting".
+const COMMITS: usize = 1_024;
+
+/// Something that a transaction will leave in memory once it is committed.
+pub(super) enum Fresh {
+    /// One more entry of the journal that this node sends to the party.
+    Entry {
+        party: PartyId,
+        epoch: u64,
+        entry: JournalEntry,
+    },
+    /// Earlier entries of the party have changed, or an entry is only on disk.
+    Forget(PartyId),
+    /// Something was erased: nobody's entries may hold it any longer.
+    ForgetAll,
+}
+
+/// The newest entries of one journal, without a gap.
+#[derive(Default)]
+struct Tail {
+    epoch: u64,
+    entries: VecDeque<JournalEntry>,
+    bytes: usize,
+}
+
+impl Tail {
+    fn push(&mut self, epoch: u64, entry: JournalEntry) {
+        let follows = self
+            .entries
+            .back()
+            .is_none_or(|last| last.position + 1 == entry.position);
+        if epoch != self.epoch || !follows {
+            self.clear();
+            self.epoch = epoch;
+        }
+        self.bytes += entry_size(&entry.entry);
+        self.entries.push_back(entry);
+        while self.entries.len() > ENTRIES || self.bytes > BYTES {
+            self.pop();
+        }
+    }
+
+    fn pop(&mut self) {
+        if let Some(first) = self.entries.pop_front() {
+            self.bytes -= entry_size(&first.entry);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.entries.clear();
+        self.bytes = 0;
+    }
+}
+
+#[derive(Default)]
+struct PartyMemory {
+    state: Option<PartyState>,
+    /// (Head after a commit, its time), oldest first.
+    commits: VecDeque<(u64, Micros)>,
+    /// Someone reads this journal, so its entries are worth keeping.
+    is_read: bool,
+    tail: Tail,
+}
+
+/// See the module.
+pub(super) struct Memory {
+    direction: Direction,
+    parties: Mutex<HashMap<PartyId, PartyMemory>>,
+}
+
+impl Memory {
+    /// For a node that sends this journal.
+    pub(super) fn new(direction: Direction) -> Self {
+        Self {
+            direction,
+            parties: Mutex::default(),
+        }
+    }
+
+    fn with<T>(&self, party: &PartyId, work: impl FnOnce(&mut PartyMemory) -> T) -> T {
+        let mut parties = self.parties.lock().unwrap_or_else(PoisonError::into_inner);
+        match parties.get_mut(party) {
+            Some(found) => work(found),
+            None => work(parties.entry(party.clone()).or_default()),
+        }
+    }
+
+    fn acknowledged(&self, state: &PartyState) -> u64 {
+        match self.direction {
+            Direction::Submissions => state.acknowledged.position,
+            Direction::Deliveries => state.delivered_acknowledged.position,
+        }
+    }
+
+    /// A commit has put these states on disk.
+    pub(super) fn publish<'a>(
+        &self,
+        states: impl Iterator<Item = &'a PartyState>,
+        fresh: Vec<Fresh>,
+        now: Micros,
+    ) {
+        for state in states {
+            let acknowledged = self.acknowledged(state);
+            let head = state.head_of(self.direction);
+            self.with(&state.party, |memory| {
+                let before = memory.state.as_ref();
+                if before.is_some_and(|before| before.epoch != state.epoch) {
+                    memory.commits.clear();
+                }
+                let known = before.map(|before| before.head_of(self.direction));
+                if known.is_some_and(|known| known < head) {
+                    memory.commits.push_back((head, now));
+                }
+                while memory
+                    .commits
+                    .front()
+                    .is_some_and(|(through, _)| *through <= acknowledged)
+                {
+                    memory.commits.pop_front();
+                }
+                while memory.commits.len() > COMMITS {
+                    memory.commits.pop_back();
+                }
+                memory.state = Some(state.clone());
+            });
+        }
+        for fresh in fresh {
+            match fresh {
+                Fresh::Entry {
+                    party,
+                    epoch,
+                    entry,
+                } => self.with(&party, |memory| {
+                    if memory.is_read {
+                        memory.tail.push(epoch, entry);
+                    }
+                }),
+                Fresh::Forget(party) => self.with(&party, |memory| memory.tail.clear()),
+                Fresh::ForgetAll => {
+                    let mut parties = self.parties.lock().unwrap_or_else(PoisonError::into_inner);
+                    parties.values_mut().for_each(|memory| memory.tail.clear());
+                }
+            }
+        }
+    }
+
+    /// Where the journals stand; `None`: the disk must be asked.
+    pub(super) fn heads(&self, party: &PartyId) -> Option<Heads> {
+        self.with(party, |memory| {
+            let state = memory.state.as_ref()?;
+            let waits = state.head_of(self.direction) > self.acknowledged(state);
+            let oldest_waiting = match memory.commits.front() {
+                _ if !waits => None,
+                Some((_, stored_at)) => Some(*stored_at),
+                None => return None,
+            };
+            Some(state.heads_with(oldest_waiting, self.direction == Direction::Deliveries))
+        })
+    }
+
+    /// Entries from a position on, if they are all here. What lies before it
+    /// is let go: a link reads each entry once.
+    pub(super) fn read(
+        &self,
+        party: &PartyId,
+        direction: Direction,
+        from: u64,
+        max_entries: usize,
+        max_bytes: usize,
+    ) -> Option<Vec<JournalEntry>> {
+        if direction != self.direction {
+            return None;
+        }
+        self.with(party, |memory| {
+            memory.is_read = true;
+            let state = memory.state.as_ref()?;
+            if from > state.head_of(direction) {
+                return Some(Vec::new());
+            }
+            if memory.tail.epoch != state.epoch {
+                return None;
+            }
+            let first = memory.tail.entries.front()?.position;
+            if from < first {
+                return None;
+            }
+            for _ in first..from {
+                memory.tail.pop();
+            }
+            let mut bytes = 0;
+            let mut found = Vec::new();
+            for entry in memory.tail.entries.iter().take(max_entries) {
+                bytes += entry_size(&entry.entry);
+                if bytes > max_bytes && !found.is_empty() {
+                    break;
+                }
+                found.push(entry.clone());
+            }
+            (!found.is_empty()).then_some(found)
+        })
+    }
+
+    /// Nothing of what was published holds any more.
+    pub(super) fn forget_all(&self) {
+        let mut parties = self.parties.lock().unwrap_or_else(PoisonError::into_inner);
+        for memory in parties.values_mut() {
+            memory.state = None;
+            memory.commits.clear();
+            memory.tail.clear();
+        }
+    }
+}
+
+/// An entry as memory keeps it.
+pub(super) fn fresh_entry(
+    party: &PartyId,
+    epoch: u64,
+    position: u64,
+    stored_at: Micros,
+    entry: Entry,
+) -> Fresh {
+    Fresh::Entry {
+        party: party.clone(),
+        epoch,
+        entry: JournalEntry {
+            position,
+            stored_at,
+            entry,
+        },
+    }
+}
