@@ -22,7 +22,7 @@ mod tests;
 pub use adapter::{ADAPTER_FILE, AdapterConfig, HubAddress, LinkParty, LocalSystem, TrustConfig};
 pub use directory::{DIRECTORY_FILE, DirectoryFile};
 pub use error::ConfigError;
-pub use hub::{
+pub use hub::{AnnounceConfig, 
     DirectorySource, HUB_FILE, HubConfig, ListenConfig, NationalConfig, SessionConfig, TlsConfig,
 };
 pub use load::{Settings, load};

@@ -10,7 +10,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
-    domain::{Limits, Micros, PartyId, PartyMode},
+    domain::{Limits, Micros, MinimumVersion, PartyId, PartyMode},
     exchange::{DrainReason, End},
     identity::Material,
     link::{HubLink, LinkEnd, LinkState, Phase, first_frame, run_hub},
@@ -36,6 +36,7 @@ pub(super) struct Exchange {
     pub(super) registry: watch::Receiver<Arc<Registry>>,
     pub(super) material: watch::Receiver<Arc<Material>>,
     pub(super) limits: Limits,
+    pub(super) minimum_version: Option<MinimumVersion>,
     pub(super) max_age: Duration,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) board: Board,
@@ -111,6 +112,7 @@ impl Exchange {
             store: self.store.clone(),
             token,
             limits: self.limits.clone(),
+            minimum_version: self.minimum_version.clone(),
             clock: self.clock.clone(),
             stop,
             state: state.clone(),

@@ -225,6 +225,7 @@ async fn drive(
         state: link.state,
         clock: link.clock,
         certificate_expires_at: link.certificate_expires_at,
+        minimum_version: None,
         began: Instant::now(),
         jobs: Jobs::default(),
     };

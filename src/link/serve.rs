@@ -12,7 +12,7 @@ use tokio::{
 use tonic::{Status, Streaming};
 
 use crate::{
-    domain::{Limits, Micros, PartyId},
+    domain::{Limits, Micros, MinimumVersion, PartyId},
     exchange::{
         Direction, DrainReason, Frame, Open, Opened, Place, PreviousEpoch, Receiver, Sender,
         Session, SessionOptions, hub_alarm,
@@ -44,6 +44,8 @@ pub struct HubLink {
     pub token: SessionToken,
     /// Announced to the node.
     pub limits: Limits,
+    /// Announced with each heartbeat.
+    pub minimum_version: Option<MinimumVersion>,
     /// The hub's clock.
     pub clock: Arc<dyn Clock>,
     /// Tells the session to end.
@@ -150,6 +152,7 @@ pub async fn run_hub(
         state: link.state,
         clock: link.clock,
         certificate_expires_at: link.certificate_expires_at,
+        minimum_version: link.minimum_version,
         began: Instant::now(),
         jobs: Jobs::default(),
     };

@@ -4,6 +4,8 @@
 mod architecture;
 mod contract;
 mod doors;
+mod golden;
+mod golden_fill;
 mod kill;
 mod rights;
 mod support;

@@ -17,14 +17,14 @@ use serde_json::{Value, json};
 
 use crate::support::missing;
 
-fn path(name: &str) -> PathBuf {
+pub(crate) fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("tests/vectors")
         .join(name)
 }
 
 /// Compares with the file, or writes it.
-fn keep(name: &str, value: &Value) {
+pub(crate) fn keep(name: &str, value: &Value) {
     let text = format!("{value:#}\n");
     if std::env::var("JEMBATAN_WRITE_VECTORS").is_ok() {
         fs::write(path(name), text).unwrap();
@@ -37,6 +37,14 @@ fn keep(name: &str, value: &Value) {
     );
 }
 
+/// What a file of vectors holds; a file that is not there yet holds nothing.
+pub(crate) fn read(name: &str) -> Value {
+    match fs::read_to_string(path(name)) {
+        Ok(text) => serde_json::from_str(&text).unwrap(),
+        Err(_) => json!([]),
+    }
+}
+
 fn party() -> PartyId {
     PartyId::parse("pemda-33.74").unwrap()
 }
@@ -45,7 +53,7 @@ fn system() -> SystemName {
     SystemName::parse("lapor-semar").unwrap()
 }
 
-fn time() -> Option<pbjson_types::Timestamp> {
+fn time() -> Option<wire::Timestamp> {
     Some(wire::timestamp(Micros(1_790_000_000_123_456)))
 }
 
