@@ -236,7 +236,7 @@ fn not_registered() -> Status {
 }
 
 /// What the node is told; `None`: the stream simply ends.
-fn status_of(end: &LinkEnd) -> Option<Status> {
+pub fn status_of(end: &LinkEnd) -> Option<Status> {
     Some(match end {
         LinkEnd::Mismatch { reason, why } => {
             with_reason(Code::FailedPrecondition, reason, why.clone(), None)
@@ -268,7 +268,12 @@ fn status_of(end: &LinkEnd) -> Option<Status> {
             format!("the hub can't store now: {error}"),
             Some(Duration::from_secs(5)),
         ),
-        LinkEnd::Broken(why) => Status::invalid_argument(why.clone()),
+        LinkEnd::Broken(why) => with_reason(
+            Code::InvalidArgument,
+            "PROTOCOL_VIOLATION",
+            why.clone(),
+            None,
+        ),
         LinkEnd::Session(End::Drained(_) | End::DrainSent(_))
         | LinkEnd::Status(_)
         | LinkEnd::Closed

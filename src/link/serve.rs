@@ -9,7 +9,8 @@ use tokio::{
     sync::{mpsc, watch},
     time::timeout,
 };
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
     domain::{Limits, Micros, MinimumVersion, PartyId},
@@ -69,15 +70,22 @@ pub async fn first_frame(inbound: &mut Streaming<v1::ExchangeRequest>) -> Result
         .ok_or_else(|| Status::invalid_argument("the stream must begin with Open"))?;
     match wire::frame_from_proto(frame) {
         Ok(Frame::Open(open)) if open.versions.contains(&PROTOCOL_VERSION) => Ok(*open),
-        Ok(Frame::Open(open)) => Err(Status::failed_precondition(format!(
-            "UNSUPPORTED_VERSION: this hub speaks version {PROTOCOL_VERSION}, the node speaks {:?}",
-            open.versions
-        ))),
+        Ok(Frame::Open(open)) => Err(unsupported(&open.versions)),
         Ok(_) => Err(Status::invalid_argument("the stream must begin with Open")),
         Err(error) => Err(Status::invalid_argument(format!(
             "Open can't be read: {error}"
         ))),
     }
+}
+
+fn unsupported(versions: &[u32]) -> Status {
+    let mut details = ErrorDetails::new();
+    let none = std::collections::HashMap::new();
+    details.set_error_info("UNSUPPORTED_VERSION", "jembatan", none);
+    let why = format!(
+        "UNSUPPORTED_VERSION: this hub speaks version {PROTOCOL_VERSION}, the node speaks {versions:?}"
+    );
+    Status::with_error_details(Code::FailedPrecondition, why, details)
 }
 
 /// Runs the hub's end until the session is over.
@@ -91,8 +99,7 @@ pub async fn run_hub(
         Ok(answer) => answer,
         Err(error) => return LinkEnd::Store(error),
     };
-    let epoch = opened.epoch;
-    let is_same_epoch = open.epoch == epoch;
+    let is_same_epoch = open.epoch == opened.epoch;
     let alarm = hub_alarm(&open, &opened);
     let frame = wire::frame_to_proto(Frame::Opened(Box::new(opened)));
     if outbound
@@ -124,19 +131,7 @@ pub async fn run_hub(
         state.clock_skew_ms = (open.sent_at.0 - now.0) / 1_000;
         state.peer_software.clone_from(&open.software);
     });
-    let session = Session::new(SessionOptions {
-        sender: Sender::new(Direction::Deliveries, epoch, open.received, &link.limits),
-        receiver: Receiver::new(
-            Direction::Submissions,
-            epoch,
-            heads.submissions,
-            &link.limits,
-        ),
-        limits: link.limits.clone(),
-        copy: None,
-        heartbeat_jitter: 0.8 + 0.4 * random_unit(),
-        now_ms: 0,
-    });
+    let session = hub_session(&link, &open, &heads);
     let driver = Driver {
         side: Arc::new(HubSide {
             party: link.party,
@@ -159,6 +154,19 @@ pub async fn run_hub(
     driver.run().await
 }
 
+/// The hub's half of a session that goes on where the node says it stands.
+pub fn hub_session(link: &HubLink, open: &Open, heads: &Heads) -> Session {
+    let (epoch, limits) = (heads.epoch, &link.limits);
+    Session::new(SessionOptions {
+        sender: Sender::new(Direction::Deliveries, epoch, open.received, limits),
+        receiver: Receiver::new(Direction::Submissions, epoch, heads.submissions, limits),
+        limits: limits.clone(),
+        copy: None,
+        heartbeat_jitter: 0.8 + 0.4 * random_unit(),
+        now_ms: 0,
+    })
+}
+
 async fn wait_for_close(mut inbound: Streaming<v1::ExchangeRequest>) -> LinkEnd {
     let closing = async { while let Ok(Some(_)) = inbound.message().await {} };
     let _ = timeout(FIRST_FRAME, closing).await;
@@ -166,7 +174,10 @@ async fn wait_for_close(mut inbound: Streaming<v1::ExchangeRequest>) -> LinkEnd 
 }
 
 /// Where the hub stands, seen from where the node says it stands.
-async fn answer(link: &HubLink, open: &Open) -> Result<(Heads, Opened), StoreError> {
+///
+/// # Errors
+/// The store can't go on.
+pub async fn answer(link: &HubLink, open: &Open) -> Result<(Heads, Opened), StoreError> {
     let store = &link.store;
     let party = &link.party;
     let heads = store.open_session(party, link.token).await?;

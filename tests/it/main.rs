@@ -9,4 +9,6 @@ mod golden_fill;
 mod kill;
 mod rights;
 mod support;
+mod transcript_line;
+mod transcripts;
 mod vectors;

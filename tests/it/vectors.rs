@@ -45,11 +45,11 @@ pub(crate) fn read(name: &str) -> Value {
     }
 }
 
-fn party() -> PartyId {
+pub(crate) fn party() -> PartyId {
     PartyId::parse("pemda-33.74").unwrap()
 }
 
-fn system() -> SystemName {
+pub(crate) fn system() -> SystemName {
     SystemName::parse("lapor-semar").unwrap()
 }
 
