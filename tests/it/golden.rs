@@ -76,12 +76,26 @@ struct Golden {
     json: Value,
 }
 
-/// What the file of this name holds.
+/// Every file that holds messages.
+fn files() -> Vec<String> {
+    let transcripts = crate::transcripts::NAMES
+        .iter()
+        .map(|name| format!("transcripts/{name}.json"));
+    ["messages.json".to_owned(), "events.json".to_owned()]
+        .into_iter()
+        .chain(transcripts)
+        .collect()
+}
+
+/// The messages that the file of this name holds: a list, or a transcript.
 fn goldens(name: &str) -> Vec<Golden> {
-    let Value::Array(all) = read(name) else {
-        panic!("{name} is a list")
+    let mut file = read(name);
+    let all = match file.get_mut("steps") {
+        Some(steps) => steps.take(),
+        None => file,
     };
-    all.into_iter()
+    let all = all.as_array().unwrap().iter();
+    all.filter(|found| found.get("message").is_some())
         .map(|found| Golden {
             message: found["message"].as_str().unwrap().replace("jembatan.v1.", ""),
             hex: found["hex"].as_str().unwrap().to_owned(),
@@ -146,12 +160,12 @@ fn golden_messages_stay_as_they_are() {
         }
         keep("messages.json", &Value::Array(all));
     }
-    for golden in goldens("messages.json").iter().chain(&goldens("events.json")) {
+    for golden in files().iter().flat_map(|name| goldens(name)) {
         let Golden { message, hex, json } = golden;
-        let bytes = hex::decode(hex).unwrap();
-        assert_eq!(&to_json(message, &bytes), json, "{message}");
-        let back = hex::encode(to_bytes(message, &json.to_string()));
-        assert_eq!(&back, hex, "{message} {json}");
+        let bytes = hex::decode(&hex).unwrap();
+        assert_eq!(to_json(&message, &bytes), json, "{message}");
+        let back = hex::encode(to_bytes(&message, &json.to_string()));
+        assert_eq!(back, hex, "{message} {json}");
     }
 }
 
@@ -192,7 +206,7 @@ fn every_message_and_every_arm_has_a_golden() {
 }
 
 /// Scenario: Python's protobuf, with stubs generated from proto/, reads every
-/// golden and writes it again.
+/// golden and every frame of every transcript, and writes it again.
 /// Guarantee: the same JSON of the bytes, the same bytes of the JSON.
 #[test]
 fn another_implementation_reads_the_same() {
@@ -204,12 +218,12 @@ fn another_implementation_reads_the_same() {
     let output = Command::new(&python)
         .arg(script)
         .arg(stubs.path())
-        .args([crate::vectors::path("messages.json"), crate::vectors::path("events.json")])
+        .args(files().iter().map(|name| crate::vectors::path(name)))
         .output()
         .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
-    let read = goldens("messages.json").len() + goldens("events.json").len();
+    let read: usize = files().iter().map(|name| goldens(name).len()).sum();
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(said.trim(), format!("{read} goldens agree"));
 }

@@ -12,3 +12,4 @@ mod support;
 mod transcript_line;
 mod transcripts;
 mod vectors;
+mod worked;
