@@ -7,9 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{
-    InstitutionCode, Limits, Micros, MinimumVersion, PartyId, Policy, SystemName,
-};
+use crate::domain::{InstitutionCode, Limits, Micros, MinimumVersion, PartyId, Policy, SystemName};
 
 use super::{
     DoorConfig, HealthConfig, LogConfig, Settings, ShutdownConfig,
@@ -249,4 +247,55 @@ pub(super) fn check_trust_domain(name: &str) -> Result<(), (String, String)> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(change: impl FnOnce(&mut HubConfig)) -> Option<String> {
+        let mut config = HubConfig::default();
+        change(&mut config);
+        config.check().err().map(|(key, _)| key)
+    }
+
+    /// Scenario: a minimum version with and without a moment, a policy whose
+    /// date of effect is a day and is none.
+    /// Guarantee: half of an announcement is refused by its key; a whole one
+    /// is what links are told.
+    #[test]
+    fn what_is_announced_is_whole() {
+        assert_eq!(problem(|_| ()), None);
+        let key = Some("announce.minimum_version_from".to_owned());
+        let alone = |config: &mut HubConfig| {
+            config.announce.minimum_version = "jembatan/0.4.0".to_owned();
+        };
+        assert_eq!(problem(alone), key);
+        let no_moment = |config: &mut HubConfig| {
+            alone(config);
+            config.announce.minimum_version_from = "tomorrow".to_owned();
+        };
+        assert_eq!(problem(no_moment), key);
+        let mut whole = HubConfig::default();
+        alone(&mut whole);
+        whole.announce.minimum_version_from = "2027-03-01T00:00:00+07:00".to_owned();
+        assert_eq!(whole.check(), Ok(()));
+        let told = whole.announce.minimum_version().unwrap();
+        assert_eq!(told.from, Micros(1_803_834_000_000_000));
+
+        let day = |text: &'static str| {
+            problem(move |config| config.policy.effective_on = text.to_owned())
+        };
+        assert_eq!(day("2026-11-24"), None);
+        assert_eq!(day("24 Nov"), Some("policy.effective_on".to_owned()));
+    }
+
+    /// Scenario: a policy of 77 events per complaint.
+    /// Guarantee: that is what links and doors are told.
+    #[test]
+    fn the_policy_is_among_the_limits() {
+        let mut config = HubConfig::default();
+        config.policy.events_per_complaint = 77;
+        assert_eq!(config.announced_limits().events_per_complaint, 77);
+    }
 }

@@ -22,8 +22,9 @@ mod tests;
 pub use adapter::{ADAPTER_FILE, AdapterConfig, HubAddress, LinkParty, LocalSystem, TrustConfig};
 pub use directory::{DIRECTORY_FILE, DirectoryFile};
 pub use error::ConfigError;
-pub use hub::{AnnounceConfig, 
-    DirectorySource, HUB_FILE, HubConfig, ListenConfig, NationalConfig, SessionConfig, TlsConfig,
+pub use hub::{
+    AnnounceConfig, DirectorySource, HUB_FILE, HubConfig, ListenConfig, NationalConfig,
+    SessionConfig, TlsConfig,
 };
 pub use load::{Settings, load};
 pub use shared::{

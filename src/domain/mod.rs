@@ -37,6 +37,6 @@ pub use ids::{
 };
 pub use parts::{Content, Part, PartKind, PartReference, PartState, Reporter};
 pub use policy::{EVENT_BYTES, Limits, MinimumVersion, PART_BYTES, PARTS_PER_EVENT, Policy};
-pub use validate::is_day;
 pub use status::Status;
 pub use status_map::{Mapped, StatusMap};
+pub use validate::is_day;

@@ -248,7 +248,7 @@ pub fn limits_to_proto(limits: &Limits) -> v1::Limits {
 
 /// Limits that are not told are the defaults of v1; sizes of events and parts
 /// are constants of v1.
-fn limits_from(limits: v1::Limits) -> Limits {
+pub(super) fn limits_from(limits: v1::Limits) -> Limits {
     let v1::Limits {
         window_entries,
         window_bytes,

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::domain::{
-    Content, Digest, EventId, FieldError, PART_BYTES, Part, PartKind, PartReference, PartState, Reporter,
+    Content, Digest, EventId, FieldError, PART_BYTES, Part, PartKind, PartReference, PartState,
+    Reporter,
 };
 
 use super::{
@@ -174,7 +175,10 @@ pub(super) fn part_from_proto(part: v1::Part) -> Parsed<Part> {
         Some(v1::part::State::Content(bytes)) if bytes.len() > PART_BYTES => {
             return Err(FieldError::new(
                 "parts.content",
-                format!("has {} bytes; at most {PART_BYTES} are allowed", bytes.len()),
+                format!(
+                    "has {} bytes; at most {PART_BYTES} are allowed",
+                    bytes.len()
+                ),
             ));
         }
         Some(v1::part::State::Content(bytes)) => PartState::Present(bytes),

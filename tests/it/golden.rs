@@ -97,7 +97,10 @@ fn goldens(name: &str) -> Vec<Golden> {
     let all = all.as_array().unwrap().iter();
     all.filter(|found| found.get("message").is_some())
         .map(|found| Golden {
-            message: found["message"].as_str().unwrap().replace("jembatan.v1.", ""),
+            message: found["message"]
+                .as_str()
+                .unwrap()
+                .replace("jembatan.v1.", ""),
             hex: found["hex"].as_str().unwrap().to_owned(),
             json: found["json"].clone(),
         })

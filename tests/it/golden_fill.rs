@@ -90,7 +90,11 @@ impl<'a> Contract<'a> {
             }),
             Type::Double => {
                 put_varint(bytes, number << 3 | 1);
-                let degrees: f64 = if name == "latitude" { -6.9903 } else { 110.4229 };
+                let degrees: f64 = if name == "latitude" {
+                    -6.9903
+                } else {
+                    110.4229
+                };
                 bytes.extend_from_slice(&degrees.to_le_bytes());
             }
             Type::Sint64 => {
@@ -101,12 +105,16 @@ impl<'a> Contract<'a> {
                 let values = match kind {
                     Type::Enum => self.enum_values(of, field),
                     // An optional flag that says "no" is not the same as none.
-                    Type::Bool => vec![u64::from(!(field.proto3_optional() && name == "anonymous"))],
+                    Type::Bool => {
+                        vec![u64::from(!(field.proto3_optional() && name == "anonymous"))]
+                    }
                     _ => vec![number_of(of, name)],
                 };
                 if is_repeated {
                     let mut packed = Vec::new();
-                    values.iter().for_each(|value| put_varint(&mut packed, *value));
+                    values
+                        .iter()
+                        .for_each(|value| put_varint(&mut packed, *value));
                     put_bytes(bytes, number, &packed);
                 } else {
                     put_varint(bytes, number << 3);
@@ -124,7 +132,11 @@ impl<'a> Contract<'a> {
         if (of, field.name()) == ("Part", "kind") {
             return vec![1]; // what its content is, see raw()
         }
-        let turn: usize = of.bytes().chain(field.name().bytes()).map(usize::from).sum();
+        let turn: usize = of
+            .bytes()
+            .chain(field.name().bytes())
+            .map(usize::from)
+            .sum();
         (0..values.len())
             .map(|place| values[(turn + place) % values.len()].number() as u64)
             .take(2)

@@ -1,6 +1,7 @@
 //! Tests with real parts: processes, TLS, foreign clients.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod announced;
 mod architecture;
 mod contract;
 mod doors;

@@ -9,10 +9,10 @@ use std::{
 };
 
 use jembatan::{
-    domain::{DeliveryRecord, Limits, Micros, Policy, decide},
+    domain::{DeliveryRecord, Limits, Micros, MinimumVersion, Policy, decide},
     exchange::{
-        Direction, Drain, Effect, End, Entries, Entry, Frame, HeartbeatFacts, Input, Open, Opened, Place,
-        PreviousEpoch, Session, hub_alarm,
+        Direction, Drain, Effect, End, Entries, Entry, Frame, HeartbeatFacts, Input, Open, Opened,
+        Place, PreviousEpoch, Session, hub_alarm,
     },
     hub::status_of,
     link::{
@@ -101,6 +101,8 @@ pub(crate) struct Line {
     pub(crate) cut_after: Option<usize>,
     /// The hub drains when there is nothing more to say.
     pub(crate) drain: Option<Drain>,
+    /// The hub announces it.
+    pub(crate) minimum_version: Option<MinimumVersion>,
 }
 
 impl Line {
@@ -115,6 +117,7 @@ impl Line {
             twice: false,
             cut_after: None,
             drain: None,
+            minimum_version: None,
         }
     }
 
@@ -263,7 +266,7 @@ impl Line {
             consumed_through: heads.consumed_through,
             software: SOFTWARE.to_owned(),
             certificate_expires_at: Some(Micros(1_800_000_000_000_000)),
-            minimum_version: None,
+            minimum_version: self.minimum_version.clone().filter(|_| !is_node),
         }
     }
 

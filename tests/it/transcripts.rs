@@ -7,8 +7,8 @@ use bytes::Bytes;
 use jembatan::{
     domain::{
         ComplaintName, Digest, EventBody, Handling, Handover, IdempotencyKey, Institution,
-        InstitutionCode, Item, Micros, NewComplaint, NewEvent, PART_BYTES, PartState, Party,
-        PartyId, PartyMode, Reference, RegionCode, RoutingRule, SystemName,
+        InstitutionCode, Item, Micros, MinimumVersion, NewComplaint, NewEvent, PART_BYTES,
+        PartState, Party, PartyId, PartyMode, Reference, RegionCode, RoutingRule, SystemName,
     },
     exchange::{Direction, Drain, DrainReason, Place, PreviousEpoch},
     runtime::{Clock as _, ManualClock},
@@ -158,10 +158,7 @@ impl Scene {
 }
 
 async fn register(hub: &dyn HubStore) {
-    for (id, mode) in [
-        (national(), PartyMode::Local),
-        (party(), PartyMode::Stream),
-    ] {
+    for (id, mode) in [(national(), PartyMode::Local), (party(), PartyMode::Stream)] {
         let party = Party {
             id,
             name: String::new(),
@@ -267,19 +264,28 @@ async fn normal() {
     scene.file("LS-2", "Dekat sekolah.").await;
     scene.line.run().await;
     scene.line.node.consume(&party(), 1).await.unwrap();
-    scene
-        .line
-        .note("node", "its local system takes delivery 1 over; the stream is lost");
+    scene.line.note(
+        "node",
+        "its local system takes delivery 1 over; the stream is lost",
+    );
     classify(&mut scene, &first).await;
+    scene.line.minimum_version = Some(MinimumVersion {
+        version: "contoh/1.1.0".to_owned(),
+        from: Micros(BEGINNING + 90 * DAY),
+    });
     scene.line.drain = Some(Drain {
         reason: DrainReason::Age,
         retry_after_ms: 1_000,
     });
     scene.line.run().await;
-    let about = "First meeting: the node is in epoch 0, enters the hub's, and opens again. Two filings go up, one delivery with both decisions comes down. In a second session an event of the national desk comes, and the hub drains.";
+    let about = "First meeting: the node is in epoch 0, enters the hub's, and opens again. Two filings go up, one delivery with both decisions comes down. In a second session the hub announces a minimum version 90 days ahead, an event of the national desk comes, and the hub drains.";
     let seen = scene.keep("normal", about).await;
     assert_eq!(seen["after"]["hub"]["accepted"], 2);
     assert_eq!(seen["after"]["hub"]["consumed_through"], 1);
+    let steps = seen["steps"].as_array().unwrap().iter();
+    let announced =
+        steps.filter(|step| step["json"]["frame"]["heartbeat"]["minimumVersion"] == "contoh/1.1.0");
+    assert_eq!(announced.count(), 1);
 }
 
 /// Scenario: the node sends each frame of entries twice.
@@ -360,7 +366,9 @@ async fn unreadable() {
     let mut broken = scene.compose(&party(), &filing("LS-2", "Rusak."));
     broken.event_bytes = Bytes::from_static(b"\xff\xff not an event");
     broken.parts.clear();
-    scene.hand_over(broken, "a broken client writes bytes that are no event").await;
+    scene
+        .hand_over(broken, "a broken client writes bytes that are no event")
+        .await;
     scene.file("LS-3", "Dekat sekolah.").await;
     scene.line.run().await;
     let about = "An entry that can't be read is stored and acknowledged like any other, and rejected by decision: nothing blocks a journal.";
@@ -404,8 +412,14 @@ async fn stale() {
 #[tokio::test]
 async fn gap_and_wrong_chain() {
     for (name, about) in [
-        ("gap", "A frame begins beyond head + 1: nothing of it is stored, JOURNAL_MISMATCH, the node opens again."),
-        ("wrong-chain", "A frame continues another chain: nothing of it is stored, JOURNAL_MISMATCH, the node opens again."),
+        (
+            "gap",
+            "A frame begins beyond head + 1: nothing of it is stored, JOURNAL_MISMATCH, the node opens again.",
+        ),
+        (
+            "wrong-chain",
+            "A frame continues another chain: nothing of it is stored, JOURNAL_MISMATCH, the node opens again.",
+        ),
     ] {
         let mut scene = Scene::new().await;
         scene.file("LS-1", "Sudah sebulan.").await;
@@ -485,7 +499,9 @@ async fn fork() {
     scene.file("LS-1", "Satu.").await;
     scene.line.run().await;
     scene.back_up(NodeRole::Hub, &["hub-a", "hub-b"]).await;
-    scene.back_up(NodeRole::Adapter, &["node-a", "node-b"]).await;
+    scene
+        .back_up(NodeRole::Adapter, &["node-a", "node-b"])
+        .await;
     for name in ["a", "b"] {
         scene.use_hub(&format!("hub-{name}"));
         scene.use_node(&format!("node-{name}"), 0x4e);

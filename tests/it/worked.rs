@@ -249,7 +249,12 @@ fn ids(name: &str) -> Value {
         [label.as_bytes(), b"\0", &fields.concat()].concat()
     };
     let (event, filed) = (input("jembatan/1 event"), input("jembatan/1 complaint"));
-    let tracking = [b"jembatan/1 tracking\0", complaint.as_bytes().as_slice(), &[0]].concat();
+    let tracking = [
+        b"jembatan/1 tracking\0",
+        complaint.as_bytes().as_slice(),
+        &[0],
+    ]
+    .concat();
     json!({
         "party": party(), "system": system(), "name": name,
         "event_input_hex": hex::encode(&event),
@@ -353,7 +358,10 @@ fn lines(worked: &Value) -> String {
         ("event_id".to_owned(), text(&first["event_id"])),
         ("complaint_id".to_owned(), text(&first["complaint_id"])),
         ("tracking id".to_owned(), text(&first["tracking_id"])),
-        ("hand-over".to_owned(), text(&worked["handovers"][0]["digest"])),
+        (
+            "hand-over".to_owned(),
+            text(&worked["handovers"][0]["digest"]),
+        ),
         ("part".to_owned(), text(&worked["parts"][0]["sha256"])),
     ];
     for (name, chain) in ["submissions", "deliveries"].iter().zip(0..) {

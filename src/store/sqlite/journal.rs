@@ -4,9 +4,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::{
-    domain::{
-        Digest, Event, EventId, Micros, PARTS_PER_EVENT, Part, PartKind, PartState, PartyId,
-    },
+    domain::{Digest, Event, EventId, Micros, PARTS_PER_EVENT, Part, PartKind, PartState, PartyId},
     exchange::{Direction, Entry, Place, next_chain, root_chain},
     store::{CopyWanted, Counts, Heads, JournalEntry, SessionToken, StoreError, entry_size},
 };
