@@ -233,9 +233,8 @@ pub(super) fn check_limits(limits: &Limits) -> Result<(), (String, String)> {
 }
 
 pub(super) fn check_policy(policy: &Policy) -> Result<(), (String, String)> {
-    match policy.events_per_complaint {
-        0 => return wrong("policy.events_per_complaint", "must be at least 1"),
-        _ => {}
+    if policy.events_per_complaint == 0 {
+        return wrong("policy.events_per_complaint", "must be at least 1");
     }
     if policy.version.len() > 64 {
         return wrong("policy.version", "has more than 64 bytes");

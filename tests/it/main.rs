@@ -10,7 +10,6 @@ mod golden_fill;
 mod kill;
 mod rights;
 mod support;
-mod transcript_line;
 mod transcripts;
 mod vectors;
 mod worked;
