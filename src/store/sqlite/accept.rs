@@ -10,8 +10,8 @@ use rusqlite::{OptionalExtension as _, params};
 
 use crate::{
     domain::{
-        Complaint, ComplaintId, Context, Decision, Digest, Event, EventBody, Micros, Outcome, PARTS_PER_EVENT, Part,
-        PartState, PartyId, Rejection, TrackingId, Verdict, check_identity,
+        Complaint, ComplaintId, Context, Decision, Digest, Event, EventBody, Micros, Outcome,
+        PARTS_PER_EVENT, Part, PartState, PartyId, Rejection, TrackingId, Verdict, check_identity,
     },
     exchange::event_digest,
     store::{IncomingEntry, StoreError},
