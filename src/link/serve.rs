@@ -9,8 +9,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::timeout,
 };
-use tonic::{Code, Status, Streaming};
-use tonic_types::{ErrorDetails, StatusExt as _};
+use tonic::{Status, Streaming};
 
 use crate::{
     domain::{Limits, Micros, MinimumVersion, PartyId},
@@ -70,22 +69,15 @@ pub async fn first_frame(inbound: &mut Streaming<v1::ExchangeRequest>) -> Result
         .ok_or_else(|| Status::invalid_argument("the stream must begin with Open"))?;
     match wire::frame_from_proto(frame) {
         Ok(Frame::Open(open)) if open.versions.contains(&PROTOCOL_VERSION) => Ok(*open),
-        Ok(Frame::Open(open)) => Err(unsupported(&open.versions)),
+        Ok(Frame::Open(open)) => Err(Status::failed_precondition(format!(
+            "UNSUPPORTED_VERSION: this hub speaks version {PROTOCOL_VERSION}, the node speaks {:?}",
+            open.versions
+        ))),
         Ok(_) => Err(Status::invalid_argument("the stream must begin with Open")),
         Err(error) => Err(Status::invalid_argument(format!(
             "Open can't be read: {error}"
         ))),
     }
-}
-
-fn unsupported(versions: &[u32]) -> Status {
-    let mut details = ErrorDetails::new();
-    let none = std::collections::HashMap::new();
-    details.set_error_info("UNSUPPORTED_VERSION", "jembatan", none);
-    let why = format!(
-        "UNSUPPORTED_VERSION: this hub speaks version {PROTOCOL_VERSION}, the node speaks {versions:?}"
-    );
-    Status::with_error_details(Code::FailedPrecondition, why, details)
 }
 
 /// Runs the hub's end until the session is over.
