@@ -36,7 +36,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     config
         .bytes(["."])
         .compile_well_known_types()
-        .extern_path(".google.protobuf", "::pbjson_types");
+        // Our own, since its JSON must end in Z as the contract of protobuf says.
+        .extern_path(".google.protobuf.Timestamp", "crate::wire::Timestamp");
     tonic_prost_build::configure().compile_fds_with_config(descriptors, config)?;
     pbjson_build::Builder::new()
         .register_descriptors(&encoded)?

@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{InstitutionCode, Limits, PartyId, Policy, SystemName};
+use crate::domain::{InstitutionCode, Limits, Micros, MinimumVersion, PartyId, Policy, SystemName};
 
 use super::{
     DoorConfig, HealthConfig, LogConfig, Settings, ShutdownConfig,
@@ -41,6 +41,8 @@ pub struct HubConfig {
     pub policy: Policy,
     /// Numbers about links.
     pub limits: Limits,
+    /// What every link is told ahead.
+    pub announce: AnnounceConfig,
     /// Life of a session.
     pub session: SessionConfig,
     /// How the hub stops.
@@ -62,6 +64,7 @@ impl Default for HubConfig {
             directory_file: DirectorySource::default(),
             policy: Policy::default(),
             limits: Limits::default(),
+            announce: AnnounceConfig::default(),
             session: SessionConfig::default(),
             shutdown: ShutdownConfig::default(),
             log: LogConfig::default(),
@@ -144,6 +147,49 @@ pub struct DirectorySource {
     pub path: Option<PathBuf>,
 }
 
+/// What every link is told ahead.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AnnounceConfig {
+    /// Earliest software that will be accepted; empty: no change is announced.
+    pub minimum_version: String,
+    /// From when on, RFC 3339.
+    pub minimum_version_from: String,
+}
+
+impl AnnounceConfig {
+    /// What is announced; `None`: nothing, or the moment can't be read.
+    pub fn minimum_version(&self) -> Option<MinimumVersion> {
+        let from: jiff::Timestamp = self.minimum_version_from.parse().ok()?;
+        Some(MinimumVersion {
+            version: self.minimum_version.clone(),
+            from: Micros(from.as_microsecond()),
+        })
+        .filter(|_| !self.minimum_version.is_empty())
+    }
+
+    fn check(&self) -> Result<(), (String, String)> {
+        let is_nothing = self == &Self::default();
+        if is_nothing || self.minimum_version().is_some() {
+            return Ok(());
+        }
+        wrong(
+            "announce.minimum_version_from",
+            "minimum_version and a moment such as 2027-03-01T00:00:00+07:00 belong together: set both or neither",
+        )
+    }
+}
+
+impl HubConfig {
+    /// The limits that this hub announces; one of them is its policy.
+    pub fn announced_limits(&self) -> Limits {
+        Limits {
+            events_per_complaint: self.policy.events_per_complaint,
+            ..self.limits.clone()
+        }
+    }
+}
+
 /// Life of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -182,6 +228,7 @@ impl Settings for HubConfig {
         self.door.check(if single { &named[..1] } else { &named })?;
         check_limits(&self.limits)?;
         check_policy(&self.policy)?;
+        self.announce.check()?;
         if self.session.max_age_hours == 0 {
             return wrong("session.max_age_hours", "must be at least 1");
         }
@@ -200,4 +247,55 @@ pub(super) fn check_trust_domain(name: &str) -> Result<(), (String, String)> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(change: impl FnOnce(&mut HubConfig)) -> Option<String> {
+        let mut config = HubConfig::default();
+        change(&mut config);
+        config.check().err().map(|(key, _)| key)
+    }
+
+    /// Scenario: a minimum version with and without a moment, a policy whose
+    /// date of effect is a day and is none.
+    /// Guarantee: half of an announcement is refused by its key; a whole one
+    /// is what links are told.
+    #[test]
+    fn what_is_announced_is_whole() {
+        assert_eq!(problem(|_| ()), None);
+        let key = Some("announce.minimum_version_from".to_owned());
+        let alone = |config: &mut HubConfig| {
+            config.announce.minimum_version = "jembatan/0.4.0".to_owned();
+        };
+        assert_eq!(problem(alone), key);
+        let no_moment = |config: &mut HubConfig| {
+            alone(config);
+            config.announce.minimum_version_from = "tomorrow".to_owned();
+        };
+        assert_eq!(problem(no_moment), key);
+        let mut whole = HubConfig::default();
+        alone(&mut whole);
+        whole.announce.minimum_version_from = "2027-03-01T00:00:00+07:00".to_owned();
+        assert_eq!(whole.check(), Ok(()));
+        let told = whole.announce.minimum_version().unwrap();
+        assert_eq!(told.from, Micros(1_803_834_000_000_000));
+
+        let day = |text: &'static str| {
+            problem(move |config| config.policy.effective_on = text.to_owned())
+        };
+        assert_eq!(day("2026-11-24"), None);
+        assert_eq!(day("24 Nov"), Some("policy.effective_on".to_owned()));
+    }
+
+    /// Scenario: a policy of 77 events per complaint.
+    /// Guarantee: that is what links and doors are told.
+    #[test]
+    fn the_policy_is_among_the_limits() {
+        let mut config = HubConfig::default();
+        config.policy.events_per_complaint = 77;
+        assert_eq!(config.announced_limits().events_per_complaint, 77);
+    }
 }

@@ -23,7 +23,8 @@ pub use adapter::{ADAPTER_FILE, AdapterConfig, HubAddress, LinkParty, LocalSyste
 pub use directory::{DIRECTORY_FILE, DirectoryFile};
 pub use error::ConfigError;
 pub use hub::{
-    DirectorySource, HUB_FILE, HubConfig, ListenConfig, NationalConfig, SessionConfig, TlsConfig,
+    AnnounceConfig, DirectorySource, HUB_FILE, HubConfig, ListenConfig, NationalConfig,
+    SessionConfig, TlsConfig,
 };
 pub use load::{Settings, load};
 pub use shared::{

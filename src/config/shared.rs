@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr, path::Path, path::PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-use crate::domain::{Limits, PartyId, Policy, SystemName};
+use crate::domain::{Limits, PartyId, Policy, SystemName, is_day};
 
 /// The door for local systems. It speaks without TLS, so it listens on
 /// loopback only.
@@ -233,9 +233,16 @@ pub(super) fn check_limits(limits: &Limits) -> Result<(), (String, String)> {
 }
 
 pub(super) fn check_policy(policy: &Policy) -> Result<(), (String, String)> {
-    match policy.events_per_complaint {
-        0 => wrong("policy.events_per_complaint", "must be at least 1"),
-        _ => Ok(()),
+    if policy.events_per_complaint == 0 {
+        return wrong("policy.events_per_complaint", "must be at least 1");
+    }
+    if policy.version.len() > 64 {
+        return wrong("policy.version", "has more than 64 bytes");
+    }
+    match policy.effective_on.as_str() {
+        "" => Ok(()),
+        day if is_day(day) => Ok(()),
+        _ => wrong("policy.effective_on", "must be a day such as 2026-11-24"),
     }
 }
 

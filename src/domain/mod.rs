@@ -36,6 +36,7 @@ pub use ids::{
     Micros, PartyId, Reference, RegionCode, SystemName, TrackingId,
 };
 pub use parts::{Content, Part, PartKind, PartReference, PartState, Reporter};
-pub use policy::{EVENT_BYTES, Limits, PART_BYTES, Policy};
+pub use policy::{EVENT_BYTES, Limits, MinimumVersion, PART_BYTES, PARTS_PER_EVENT, Policy};
 pub use status::Status;
 pub use status_map::{Mapped, StatusMap};
+pub use validate::is_day;

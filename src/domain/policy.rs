@@ -3,10 +3,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Micros;
+
 /// Largest encoded event. A constant of v1, never lowered.
 pub const EVENT_BYTES: usize = 64 * 1024;
 /// Largest part. A constant of v1, never lowered.
 pub const PART_BYTES: usize = 256 * 1024;
+/// Parts that one event may name. A constant of v1, which knows two kinds.
+pub const PARTS_PER_EVENT: usize = 4;
 
 /// What the hub's operator decides about complaints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +25,10 @@ pub struct Policy {
     pub attachments_per_event: u32,
     /// Largest attachment, in bytes.
     pub attachment_bytes: u64,
+    /// Version of this policy, as the operator counts; empty: not counted.
+    pub version: String,
+    /// First day on which this version holds, ISO 8601; empty: not told.
+    pub effective_on: String,
 }
 
 impl Default for Policy {
@@ -30,8 +38,20 @@ impl Default for Policy {
             events_per_complaint: 1_000,
             attachments_per_event: 5,
             attachment_bytes: 5 * 1024 * 1024,
+            version: String::new(),
+            effective_on: String::new(),
         }
     }
+}
+
+/// The earliest software that a hub will accept from a moment on; announced in
+/// heartbeats 90 days ahead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MinimumVersion {
+    /// As software names itself.
+    pub version: String,
+    /// From when on.
+    pub from: Micros,
 }
 
 /// Limits of links and doors; the hub announces its own in `Opened`.
@@ -50,6 +70,10 @@ pub struct Limits {
     pub dead_after_ms: u32,
     /// Longest wait of a fetch at a door, milliseconds.
     pub fetch_wait_ms: u32,
+    /// Events that one complaint may have. No setting of its own: the hub
+    /// announces what its [`Policy`] says.
+    #[serde(skip)]
+    pub events_per_complaint: u32,
 }
 
 impl Default for Limits {
@@ -61,6 +85,7 @@ impl Default for Limits {
             heartbeat_interval_ms: 10_000,
             dead_after_ms: 45_000,
             fetch_wait_ms: 30_000,
+            events_per_complaint: Policy::default().events_per_complaint,
         }
     }
 }

@@ -233,7 +233,7 @@ impl Handover {
 }
 
 /// ISO 8601 calendar day.
-fn is_day(text: &str) -> bool {
+pub fn is_day(text: &str) -> bool {
     let mut numbers = text
         .split('-')
         .map(|part| (part.len(), part.parse::<u32>()));

@@ -156,6 +156,10 @@ impl DirectoryService for DirectoryDoor {
             rules: directory.rules.iter().map(wire::rule_to_proto).collect(),
             max_hops: self.policy.max_hops,
             limits: Some(wire::limits_to_proto(&self.limits)),
+            version: self.policy.version.clone(),
+            effective_on: self.policy.effective_on.clone(),
+            attachments_per_event: self.policy.attachments_per_event,
+            attachment_bytes: self.policy.attachment_bytes,
         }))
     }
 }

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use crate::domain::{Digest, Limits, Micros};
+use crate::domain::{Digest, Limits, Micros, MinimumVersion};
 
 use super::{
     Acknowledgement, Check, CopyRequest, Direction, Drain, Entries, Entry, Frame, Heartbeat, Place,
@@ -140,6 +140,8 @@ pub struct HeartbeatFacts {
     pub software: String,
     /// When this end's certificate ends.
     pub certificate_expires_at: Option<Micros>,
+    /// Hub: announced ahead.
+    pub minimum_version: Option<MinimumVersion>,
 }
 
 /// An open session.
@@ -486,6 +488,10 @@ impl Session {
             Direction::Deliveries => (sent_head, held),
             Direction::Submissions => (held, sent_head),
         };
+        let (minimum_version, minimum_version_from) = match facts.minimum_version {
+            Some(minimum) => (minimum.version, Some(minimum.from)),
+            None => (String::new(), None),
+        };
         Heartbeat {
             sent_at: facts.now,
             echo: self.peer_sent_at,
@@ -496,8 +502,8 @@ impl Session {
             consumed_through: facts.consumed_through,
             software: facts.software,
             certificate_expires_at: facts.certificate_expires_at,
-            minimum_version: String::new(),
-            minimum_version_from: None,
+            minimum_version,
+            minimum_version_from,
         }
     }
 

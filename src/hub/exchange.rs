@@ -10,7 +10,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
-    domain::{Limits, Micros, PartyId, PartyMode},
+    domain::{Limits, Micros, MinimumVersion, PartyId, PartyMode},
     exchange::{DrainReason, End},
     identity::Material,
     link::{HubLink, LinkEnd, LinkState, Phase, first_frame, run_hub},
@@ -36,6 +36,7 @@ pub(super) struct Exchange {
     pub(super) registry: watch::Receiver<Arc<Registry>>,
     pub(super) material: watch::Receiver<Arc<Material>>,
     pub(super) limits: Limits,
+    pub(super) minimum_version: Option<MinimumVersion>,
     pub(super) max_age: Duration,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) board: Board,
@@ -111,6 +112,7 @@ impl Exchange {
             store: self.store.clone(),
             token,
             limits: self.limits.clone(),
+            minimum_version: self.minimum_version.clone(),
             clock: self.clock.clone(),
             stop,
             state: state.clone(),
@@ -234,7 +236,7 @@ fn not_registered() -> Status {
 }
 
 /// What the node is told; `None`: the stream simply ends.
-fn status_of(end: &LinkEnd) -> Option<Status> {
+pub fn status_of(end: &LinkEnd) -> Option<Status> {
     Some(match end {
         LinkEnd::Mismatch { reason, why } => {
             with_reason(Code::FailedPrecondition, reason, why.clone(), None)
@@ -266,7 +268,12 @@ fn status_of(end: &LinkEnd) -> Option<Status> {
             format!("the hub can't store now: {error}"),
             Some(Duration::from_secs(5)),
         ),
-        LinkEnd::Broken(why) => Status::invalid_argument(why.clone()),
+        LinkEnd::Broken(why) => with_reason(
+            Code::InvalidArgument,
+            "PROTOCOL_VIOLATION",
+            why.clone(),
+            None,
+        ),
         LinkEnd::Session(End::Drained(_) | End::DrainSent(_))
         | LinkEnd::Status(_)
         | LinkEnd::Closed

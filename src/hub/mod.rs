@@ -9,6 +9,7 @@ mod peers;
 mod run;
 mod sessions;
 
+pub use exchange::status_of;
 pub use peers::{ByCertificate, Refused, resolve};
 pub use run::{HubAddresses, HubError, run};
 pub use sessions::{SessionFacts, SessionGuard, Sessions, forbidden};

@@ -128,7 +128,8 @@ pub async fn run(
         sessions: sessions.clone(),
         registry: store.registry(),
         material: material.clone(),
-        limits: config.limits.clone(),
+        limits: config.announced_limits(),
+        minimum_version: config.announce.minimum_version(),
         max_age: Duration::from_secs(u64::from(config.session.max_age_hours) * 3_600),
         clock: clock.clone(),
         board: board.clone(),
@@ -150,7 +151,7 @@ pub async fn run(
             may_operate: may_operate(access.clone()),
             clock: clock.clone(),
             policy: config.policy.clone(),
-            limits: config.limits.clone(),
+            limits: config.announced_limits(),
         };
         let source = Source {
             role: "hub",

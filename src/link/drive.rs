@@ -12,10 +12,10 @@ use tokio::sync::{mpsc, watch};
 use tonic::{Status, Streaming};
 
 use crate::{
-    domain::Micros,
+    domain::{Micros, MinimumVersion},
     exchange::{
-        Direction, Drain, DrainReason, Effect, End, Entry, Frame, HeartbeatFacts, Input, Place,
-        Session,
+        Direction, Drain, DrainReason, Effect, End, Entry, Frame, Heartbeat, HeartbeatFacts, Input,
+        Place, Session,
     },
     runtime::Clock,
     store::{Heads, StoreError, entry_size},
@@ -80,6 +80,7 @@ pub(super) struct Driver<S, I, O> {
     pub(super) state: Arc<watch::Sender<LinkState>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) certificate_expires_at: Option<Micros>,
+    pub(super) minimum_version: Option<MinimumVersion>,
     pub(super) began: Instant,
     pub(super) jobs: Jobs,
 }
@@ -182,6 +183,23 @@ impl<S: Side, I: Envelope, O: Envelope> Driver<S, I, O> {
             consumed_through: self.heads.consumed_through,
             software: software(),
             certificate_expires_at: self.certificate_expires_at,
+            minimum_version: self.minimum_version.clone(),
+        }
+    }
+
+    /// Says once per session that the hub will want newer software.
+    fn told_minimum_version(&self, heartbeat: &Heartbeat) {
+        let known = self.state.borrow();
+        let before = known.heartbeat.as_ref().map(|told| &told.minimum_version);
+        let version = &heartbeat.minimum_version;
+        if !version.is_empty() && before != Some(version) {
+            tracing::warn!(
+                event = "minimum_version_announced",
+                party = %self.side.party(),
+                version,
+                from_micros = heartbeat.minimum_version_from.map(|from| from.0),
+                "the hub announces the earliest software that it will accept: update before then"
+            );
         }
     }
 
@@ -274,6 +292,7 @@ impl<S: Side, I: Envelope, O: Envelope> Driver<S, I, O> {
             Effect::Heard(heartbeat) => {
                 let now = Micros(self.clock.now_micros());
                 let consumed = heartbeat.consumed_through;
+                self.told_minimum_version(&heartbeat);
                 self.state.send_modify(|state| {
                     state.clock_skew_ms = (heartbeat.sent_at.0 - now.0) / 1_000;
                     state.peer_software.clone_from(&heartbeat.software);

@@ -15,8 +15,8 @@ mod state;
 
 pub use drive::LinkEnd;
 pub use headers::WireHeaders;
-pub use node::{NodeLink, run_node};
-pub use serve::{HubLink, first_frame, run_hub};
+pub use node::{NodeLink, open_frame, prepare, run_node};
+pub use serve::{HubLink, answer, first_frame, hub_session, run_hub};
 pub use state::{LinkState, Phase};
 
 /// The version of the protocol that this software speaks.

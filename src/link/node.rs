@@ -97,7 +97,8 @@ pub async fn run_node(link: NodeLink, channel: Channel) -> LinkEnd {
     }
 }
 
-fn open_frame(link: &NodeLink, heads: &Heads) -> Frame {
+/// The frame with which the node begins.
+pub fn open_frame(link: &NodeLink, heads: &Heads) -> Frame {
     Frame::Open(Box::new(Open {
         versions: vec![PROTOCOL_VERSION],
         capabilities: Vec::new(),
@@ -112,8 +113,12 @@ fn open_frame(link: &NodeLink, heads: &Heads) -> Frame {
     }))
 }
 
-/// Judges the hub's answer and brings the store in line with it.
-async fn prepare(
+/// Judges the hub's answer and brings the store in line with it: a session, or
+/// why there is none.
+///
+/// # Errors
+/// The store can't go on.
+pub async fn prepare(
     link: &NodeLink,
     heads: &Heads,
     opened: &Opened,
@@ -225,6 +230,7 @@ async fn drive(
         state: link.state,
         clock: link.clock,
         certificate_expires_at: link.certificate_expires_at,
+        minimum_version: None,
         began: Instant::now(),
         jobs: Jobs::default(),
     };

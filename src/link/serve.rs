@@ -12,7 +12,7 @@ use tokio::{
 use tonic::{Status, Streaming};
 
 use crate::{
-    domain::{Limits, Micros, PartyId},
+    domain::{Limits, Micros, MinimumVersion, PartyId},
     exchange::{
         Direction, DrainReason, Frame, Open, Opened, Place, PreviousEpoch, Receiver, Sender,
         Session, SessionOptions, hub_alarm,
@@ -44,6 +44,8 @@ pub struct HubLink {
     pub token: SessionToken,
     /// Announced to the node.
     pub limits: Limits,
+    /// Announced with each heartbeat.
+    pub minimum_version: Option<MinimumVersion>,
     /// The hub's clock.
     pub clock: Arc<dyn Clock>,
     /// Tells the session to end.
@@ -89,8 +91,7 @@ pub async fn run_hub(
         Ok(answer) => answer,
         Err(error) => return LinkEnd::Store(error),
     };
-    let epoch = opened.epoch;
-    let is_same_epoch = open.epoch == epoch;
+    let is_same_epoch = open.epoch == opened.epoch;
     let alarm = hub_alarm(&open, &opened);
     let frame = wire::frame_to_proto(Frame::Opened(Box::new(opened)));
     if outbound
@@ -122,19 +123,7 @@ pub async fn run_hub(
         state.clock_skew_ms = (open.sent_at.0 - now.0) / 1_000;
         state.peer_software.clone_from(&open.software);
     });
-    let session = Session::new(SessionOptions {
-        sender: Sender::new(Direction::Deliveries, epoch, open.received, &link.limits),
-        receiver: Receiver::new(
-            Direction::Submissions,
-            epoch,
-            heads.submissions,
-            &link.limits,
-        ),
-        limits: link.limits.clone(),
-        copy: None,
-        heartbeat_jitter: 0.8 + 0.4 * random_unit(),
-        now_ms: 0,
-    });
+    let session = hub_session(&link, &open, &heads);
     let driver = Driver {
         side: Arc::new(HubSide {
             party: link.party,
@@ -150,10 +139,24 @@ pub async fn run_hub(
         state: link.state,
         clock: link.clock,
         certificate_expires_at: link.certificate_expires_at,
+        minimum_version: link.minimum_version,
         began: Instant::now(),
         jobs: Jobs::default(),
     };
     driver.run().await
+}
+
+/// The hub's half of a session that goes on where the node says it stands.
+pub fn hub_session(link: &HubLink, open: &Open, heads: &Heads) -> Session {
+    let (epoch, limits) = (heads.epoch, &link.limits);
+    Session::new(SessionOptions {
+        sender: Sender::new(Direction::Deliveries, epoch, open.received, limits),
+        receiver: Receiver::new(Direction::Submissions, epoch, heads.submissions, limits),
+        limits: limits.clone(),
+        copy: None,
+        heartbeat_jitter: 0.8 + 0.4 * random_unit(),
+        now_ms: 0,
+    })
 }
 
 async fn wait_for_close(mut inbound: Streaming<v1::ExchangeRequest>) -> LinkEnd {
@@ -163,7 +166,10 @@ async fn wait_for_close(mut inbound: Streaming<v1::ExchangeRequest>) -> LinkEnd 
 }
 
 /// Where the hub stands, seen from where the node says it stands.
-async fn answer(link: &HubLink, open: &Open) -> Result<(Heads, Opened), StoreError> {
+///
+/// # Errors
+/// The store can't go on.
+pub async fn answer(link: &HubLink, open: &Open) -> Result<(Heads, Opened), StoreError> {
     let store = &link.store;
     let party = &link.party;
     let heads = store.open_session(party, link.token).await?;

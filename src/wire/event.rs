@@ -5,7 +5,8 @@ use prost::Message as _;
 
 use crate::domain::{
     ComplaintId, EVENT_BYTES, Event, EventBody, EventId, FieldError, IdempotencyKey,
-    InstitutionCode, PartReference, PartyId, Reference, SystemName, Unreadable,
+    InstitutionCode, PART_BYTES, PARTS_PER_EVENT, PartReference, PartyId, Reference, SystemName,
+    Unreadable,
 };
 
 use super::{
@@ -16,9 +17,6 @@ use super::{
     },
     v1,
 };
-
-/// Parts that one event may name.
-const PARTS_PER_EVENT: usize = 4;
 
 /// The message of an event.
 pub fn event_to_proto(event: &Event) -> v1::Event {
@@ -148,6 +146,12 @@ fn reference_from(part: v1::PartReference) -> Parsed<PartReference> {
         sha256,
         size_bytes,
     } = part;
+    if size_bytes as usize > PART_BYTES {
+        return Err(FieldError::new(
+            "parts.size_bytes",
+            format!("is {size_bytes}; at most {PART_BYTES} are allowed"),
+        ));
+    }
     Ok(PartReference {
         kind: part_kind_from(kind).ok_or_else(|| unknown_value("parts.kind", kind))?,
         sha256: digest("parts.sha256", &sha256)?,

@@ -19,9 +19,6 @@ use super::{
     v1,
 };
 
-/// Events that one complaint may have: told in `Opened`, never less in v1.
-const EVENTS_PER_COMPLAINT: u32 = 1_000;
-
 /// A frame as it travels.
 pub fn frame_to_proto(frame: Frame) -> v1::Frame {
     use v1::frame::Kind;
@@ -245,13 +242,13 @@ pub fn limits_to_proto(limits: &Limits) -> v1::Limits {
         heartbeat_interval_ms: limits.heartbeat_interval_ms,
         dead_after_ms: limits.dead_after_ms,
         fetch_wait_ms: limits.fetch_wait_ms,
-        events_per_complaint: EVENTS_PER_COMPLAINT,
+        events_per_complaint: limits.events_per_complaint,
     }
 }
 
 /// Limits that are not told are the defaults of v1; sizes of events and parts
 /// are constants of v1.
-fn limits_from(limits: v1::Limits) -> Limits {
+pub(super) fn limits_from(limits: v1::Limits) -> Limits {
     let v1::Limits {
         window_entries,
         window_bytes,
@@ -261,7 +258,7 @@ fn limits_from(limits: v1::Limits) -> Limits {
         heartbeat_interval_ms,
         dead_after_ms,
         fetch_wait_ms,
-        events_per_complaint: _,
+        events_per_complaint,
     } = limits;
     let known = Limits::default();
     let or = |told: u32, default: u32| if told == 0 { default } else { told };
@@ -276,6 +273,7 @@ fn limits_from(limits: v1::Limits) -> Limits {
         heartbeat_interval_ms: or(heartbeat_interval_ms, known.heartbeat_interval_ms),
         dead_after_ms: or(dead_after_ms, known.dead_after_ms),
         fetch_wait_ms: or(fetch_wait_ms, known.fetch_wait_ms),
+        events_per_complaint: or(events_per_complaint, known.events_per_complaint),
     }
 }
 
@@ -325,8 +323,9 @@ fn entry_from(entry: v1::Entry) -> Parsed<Entry> {
     Ok(Entry {
         header,
         event,
-        // A part of a kind that is not known here is left out: the decision
-        // will say that it is missing, and the entry never blocks the journal.
+        // A part of a kind that is not known here, or a larger one than may
+        // be, is left out: the decision will say that it is missing, and the
+        // entry never blocks the journal.
         parts: parts
             .into_iter()
             .filter_map(|part| part_from_proto(part).ok())

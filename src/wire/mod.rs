@@ -11,6 +11,7 @@ mod gateway;
 mod header;
 mod parts;
 mod scalar;
+mod time;
 
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ pub use gateway::{
 pub use header::{decision_to_proto, decode_header, encode_header};
 pub use parts::{content_part, decode_content, decode_reporter, part_reference, reporter_part};
 pub use scalar::{micros, status_to_proto, timestamp};
+pub use time::Timestamp;
 
 /// Messages and services generated from `proto/jembatan/v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]

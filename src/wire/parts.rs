@@ -4,7 +4,8 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::domain::{
-    Content, Digest, EventId, PART_BYTES, Part, PartKind, PartReference, PartState, Reporter,
+    Content, Digest, EventId, FieldError, PART_BYTES, Part, PartKind, PartReference, PartState,
+    Reporter,
 };
 
 use super::{
@@ -160,6 +161,10 @@ pub(super) fn part_to_proto(part: Part) -> v1::Part {
 
 /// A part that travels; one that is sealed, or in a state that is not known
 /// here, is as good as withheld.
+///
+/// # Errors
+/// Larger than [`PART_BYTES`], of a kind that is not known here, or without a
+/// digest.
 pub(super) fn part_from_proto(part: v1::Part) -> Parsed<Part> {
     let v1::Part {
         kind,
@@ -167,6 +172,15 @@ pub(super) fn part_from_proto(part: v1::Part) -> Parsed<Part> {
         state,
     } = part;
     let state = match state {
+        Some(v1::part::State::Content(bytes)) if bytes.len() > PART_BYTES => {
+            return Err(FieldError::new(
+                "parts.content",
+                format!(
+                    "has {} bytes; at most {PART_BYTES} are allowed",
+                    bytes.len()
+                ),
+            ));
+        }
         Some(v1::part::State::Content(bytes)) => PartState::Present(bytes),
         Some(v1::part::State::Erased(v1::Erased { event_id })) => {
             PartState::Erased(EventId::from_bytes(id16("parts.erased", &event_id)?))

@@ -1,14 +1,13 @@
 //! Small values: times, ids, digests, enumerations. Errors name the field.
 
 use bytes::Bytes;
-use pbjson_types::Timestamp;
 
 use crate::domain::{
     ArchiveReason, Audience, Digest, FieldError, Handling, Micros, Outcome, PartKind, PartyMode,
     Progress, RejectionReason, Role, Status,
 };
 
-use super::v1;
+use super::{Timestamp, v1};
 
 pub(super) type Parsed<T> = Result<T, FieldError>;
 

@@ -207,12 +207,18 @@ fn a_later_kind_is_unknown_and_no_error() {
 fn what_is_wrong_names_its_field() {
     let good = super::event_to_proto(&event(EventBody::Verified, Micros(0), None));
     type Break = fn(&mut v1::Event);
-    let cases: [(&str, Break); 6] = [
+    let cases: [(&str, Break); 8] = [
         ("party", |e| e.party = "Upper Case".to_owned()),
         ("event_id", |e| e.event_id = Bytes::from_static(b"short")),
         ("occurred_at", |e| e.occurred_at = None),
         ("audience", |e| e.audience = 99),
         ("parts.sha256", |e| e.parts[0].sha256 = Bytes::new()),
+        ("parts.size_bytes", |e| {
+            e.parts[0].size_bytes = PART_BYTES as u32 + 1;
+        }),
+        ("parts", |e| {
+            e.parts = vec![e.parts[0].clone(); PARTS_PER_EVENT + 1];
+        }),
         ("key", |e| e.key = "x".repeat(129)),
     ];
     for (field, spoil) in cases {
@@ -315,6 +321,53 @@ fn frames_and_headers_come_back() {
         }],
     });
     assert_eq!(decode_header(&encode_header(&decisions)), Ok(decisions));
+}
+
+/// Scenario: an entry with a part of the greatest size and one a byte larger.
+/// Guarantee: the first travels, the second is left out, the entry stays.
+#[test]
+fn a_part_beyond_its_limit_is_left_out() {
+    let part = |bytes: usize| v1::Part {
+        kind: v1::PartKind::Content as i32,
+        sha256: Bytes::from_static(&[1; 32]),
+        state: Some(v1::part::State::Content(Bytes::from(vec![0; bytes]))),
+    };
+    let frame = v1::Frame {
+        kind: Some(v1::frame::Kind::Entries(v1::Entries {
+            journal: v1::Journal::Submissions as i32,
+            epoch: 1,
+            first_position: 1,
+            previous_chain: Bytes::from_static(&[2; 32]),
+            entries: vec![v1::Entry {
+                parts: vec![part(PART_BYTES), part(PART_BYTES + 1)],
+                ..v1::Entry::default()
+            }],
+            copy: false,
+        })),
+    };
+    let Ok(Frame::Entries(entries)) = frame_from_proto(frame) else {
+        panic!("a frame is never refused for a part")
+    };
+    let parts = &entries.entries[0].parts;
+    assert_eq!(parts.len(), 1);
+    assert!(matches!(&parts[0].state, PartState::Present(bytes) if bytes.len() == PART_BYTES));
+}
+
+/// Scenario: limits of a hub whose policy is 77 events, and of one that tells
+/// none.
+/// Guarantee: told as they are; what is not told is the default of v1.
+#[test]
+fn limits_are_told_as_they_are() {
+    let own = Limits {
+        events_per_complaint: 77,
+        window_entries: 8,
+        ..Limits::default()
+    };
+    let told = super::limits_to_proto(&own);
+    assert_eq!(told.events_per_complaint, 77);
+    assert_eq!(super::frame::limits_from(told), own);
+    let silent = super::frame::limits_from(v1::Limits::default());
+    assert_eq!(silent, Limits::default());
 }
 
 /// Scenario: a filing with personal data is composed twice.

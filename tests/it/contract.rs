@@ -1,9 +1,16 @@
 //! The contract: nothing that was promised goes away, and everything has its
 //! comment.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
-use jembatan::wire::v1;
+use jembatan::{
+    domain::{EVENT_BYTES, Limits, PART_BYTES, PARTS_PER_EVENT, Policy, RejectionReason},
+    wire::v1,
+};
 use prost::Message as _;
 use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet};
 
@@ -156,4 +163,125 @@ fn everything_has_a_comment() {
     }
     assert!(looked_at > 300, "{looked_at}");
     assert_eq!(without, Vec::<String>::new());
+}
+
+/// The section of docs/protocol.md with this heading.
+fn section(heading: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/protocol.md");
+    let document = fs::read_to_string(path).unwrap();
+    let (_, after) = document.split_once(&format!("\n## {heading}")).unwrap();
+    after.split("\n## ").next().unwrap().to_owned()
+}
+
+/// Words such as PARTY_NOT_REGISTERED that stand in quotes in a source file.
+fn reasons(file: &str) -> BTreeSet<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(file);
+    let source = fs::read_to_string(path).unwrap();
+    let is_reason =
+        |text: &&str| text.len() > 5 && text.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    let quoted = source.split('"').skip(1).step_by(2);
+    quoted.filter(is_reason).map(str::to_owned).collect()
+}
+
+/// Scenario: every reason that a hub or a door can send, from the code, beside
+/// the tables of docs/protocol.md; and so every outcome and reason of a drain.
+/// Guarantee: none is missing there.
+#[test]
+fn every_reason_is_in_the_document() {
+    let errors = section("11. Errors");
+    let sources = [
+        "hub/exchange.rs",
+        "door/error.rs",
+        "link/serve.rs",
+        "exchange/opening.rs",
+    ];
+    let sent: BTreeSet<String> = sources.iter().flat_map(|file| reasons(file)).collect();
+    assert!(
+        sent.contains("JOURNAL_MISMATCH") && sent.len() >= 12,
+        "{sent:?}"
+    );
+    let missing: Vec<_> = sent
+        .iter()
+        .filter(|reason| !errors.contains(&format!("`{reason}`")))
+        .collect();
+    assert_eq!(missing, Vec::<&String>::new(), "not in section 11");
+    let decisions = section("8. Decisions");
+    for reason in RejectionReason::ALL {
+        let row = format!("| `{}` |", reason.code());
+        assert!(decisions.contains(&row), "{row}");
+    }
+    let set = FileDescriptorSet::decode(v1::DESCRIPTOR_SET).unwrap();
+    let stream = section("6. The stream");
+    for kind in ours(&set).flat_map(|file| &file.enum_type) {
+        let (prefix, text) = match kind.name() {
+            "DrainReason" => ("DRAIN_REASON_", &stream),
+            "Outcome" => ("OUTCOME_", &decisions),
+            _ => continue,
+        };
+        for value in kind.value.iter().skip(1) {
+            let word = format!("`{}`", value.name().strip_prefix(prefix).unwrap());
+            assert!(text.contains(&word), "{word}");
+        }
+    }
+}
+
+/// A number as the document writes it: 65 536.
+fn spaced(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) && digits.len() > 3 {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Scenario: the table of numbers beside the code's own.
+/// Guarantee: they are the same.
+#[test]
+fn the_numbers_are_those_of_the_code() {
+    let numbers = section("14. Numbers");
+    let limits = Limits::default();
+    let policy = Policy::default();
+    let window = format!(
+        "| window | {} entries, {} bytes |",
+        spaced(limits.window_entries.into()),
+        spaced(limits.window_bytes)
+    );
+    let attachments = format!(
+        "| attachments of an event | {} of {} bytes |",
+        policy.attachments_per_event,
+        spaced(policy.attachment_bytes)
+    );
+    let seconds = |ms: u32| ms / 1_000;
+    let rows = [
+        format!("| event, encoded | {} bytes |", spaced(EVENT_BYTES as u64)),
+        format!(
+            "| part, with its salt | {} bytes |",
+            spaced(PART_BYTES as u64)
+        ),
+        format!("| parts of an event | {PARTS_PER_EVENT} |"),
+        window,
+        format!(
+            "| frame | {} bytes, or one entry |",
+            spaced(limits.frame_bytes.into())
+        ),
+        format!("| heartbeat | {} s,", seconds(limits.heartbeat_interval_ms)),
+        format!("| dead after | {} s |", seconds(limits.dead_after_ms)),
+        format!(
+            "| fetch, wait for the hub | {} s |",
+            seconds(limits.fetch_wait_ms)
+        ),
+        format!(
+            "| events of a complaint | {} |",
+            spaced(policy.events_per_complaint.into())
+        ),
+        format!("| hops before triage | {} |", policy.max_hops),
+        attachments,
+    ];
+    for row in rows {
+        assert!(numbers.contains(&row), "{row}");
+    }
 }

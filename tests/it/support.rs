@@ -300,6 +300,44 @@ where
     }
 }
 
+/// A Python with grpcio-tools, and so with protobuf; `None`: it is not here.
+pub(crate) fn python_with_protobuf() -> Option<String> {
+    let python = std::env::var("JEMBATAN_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let check = Command::new(&python)
+        .args(["-c", "import grpc, grpc_tools"])
+        .output();
+    if check.is_ok_and(|found| found.status.success()) {
+        return Some(python);
+    }
+    missing("a Python with grpcio and grpcio-tools (JEMBATAN_TEST_PYTHON)");
+    None
+}
+
+/// Python stubs of the whole contract, in a temporary directory.
+pub(crate) struct TempStubs(TempDir);
+
+impl TempStubs {
+    pub(crate) fn generate(python: &str) -> Self {
+        let directory = TempDir::new().unwrap();
+        let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
+        let mut command = Command::new(python);
+        command.args(["-m", "grpc_tools.protoc"]);
+        command.arg(format!("-I{}", proto.display()));
+        command.arg(format!("--python_out={}", directory.path().display()));
+        for file in std::fs::read_dir(proto.join("jembatan/v1")).unwrap() {
+            command.arg(file.unwrap().path());
+        }
+        let made = command.output().unwrap();
+        let errors = String::from_utf8_lossy(&made.stderr);
+        assert!(made.status.success(), "{errors}");
+        Self(directory)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
 /// Whether a program may be missing: with `CI=true` nothing may.
 pub(crate) fn missing(what: &str) {
     assert!(

@@ -10,8 +10,8 @@ use rusqlite::{OptionalExtension as _, params};
 
 use crate::{
     domain::{
-        Complaint, ComplaintId, Context, Decision, Digest, Event, EventBody, Micros, Outcome, Part,
-        PartState, PartyId, Rejection, TrackingId, Verdict, check_identity,
+        Complaint, ComplaintId, Context, Decision, Digest, Event, EventBody, Micros, Outcome,
+        PARTS_PER_EVENT, Part, PartState, PartyId, Rejection, TrackingId, Verdict, check_identity,
     },
     exchange::event_digest,
     store::{IncomingEntry, StoreError},
@@ -21,7 +21,7 @@ use super::{
     blob16, damaged,
     decisions::read_decision,
     deliver::{Current, Pending},
-    journal::{NewRow, PARTS_PER_EVENT, position_of},
+    journal::{NewRow, position_of},
     lookup::{Known, Whose, complaint_row, is_found_by_complaint},
     view::{attached, complaint_at, load_complaint, reference_of},
     writer::Tx,
@@ -453,7 +453,7 @@ fn check_parts(candidate: &Candidate<'_>) -> Result<(), Rejection> {
             Some(PartState::Withheld) | None => {
                 return Err(Rejection::invalid(
                     "parts",
-                    "a part that the event names did not come with it",
+                    "a part that the event names did not come with it, or is larger than 256 KiB",
                 ));
             }
         }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::{
-    domain::{Digest, Event, EventId, Micros, Part, PartKind, PartState, PartyId},
+    domain::{Digest, Event, EventId, Micros, PARTS_PER_EVENT, Part, PartKind, PartState, PartyId},
     exchange::{Direction, Entry, Place, next_chain, root_chain},
     store::{CopyWanted, Counts, Heads, JournalEntry, SessionToken, StoreError, entry_size},
 };
@@ -13,8 +13,9 @@ use super::{blob16, damaged, digest, memory::Fresh, writer::Tx};
 
 /// Bits of a row id that hold the position.
 const POSITION_BITS: u32 = 36;
-/// Parts that one event may have: the place among them has two bits.
-pub(super) const PARTS_PER_EVENT: usize = 4;
+/// Bits of a part's id that hold its place among the parts of its event.
+const PART_BITS: u32 = 2;
+const _: () = assert!(PARTS_PER_EVENT <= 1 << PART_BITS, "every part has a place");
 /// The number of the journal of what was set aside.
 const ASIDE: u8 = 3;
 
@@ -490,7 +491,7 @@ impl Tx<'_> {
                      VALUES (?1, ?2, ?3, ?4, ?5)",
                 )?
                 .execute(params![
-                    (row << 2) | place as i64,
+                    (row << PART_BITS) | place as i64,
                     kind_number(part.kind),
                     part.sha256.as_bytes(),
                     bytes,
