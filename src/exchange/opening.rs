@@ -143,27 +143,29 @@ fn judge_epoch(local: &LocalState, own_chain: Option<Digest>, opened: &Opened) -
             opened.epoch, local.epoch
         ));
     }
-    let Some(previous) = opened
-        .previous_epoch
-        .as_ref()
-        .filter(|previous| previous.epoch == local.epoch)
-    else {
-        return Verdict::Forked(format!(
-            "the hub is in epoch {} and does not know where ours ({}) ended",
-            opened.epoch, local.epoch
-        ));
-    };
-    let shared = previous.submissions.position.min(local.head.position);
-    if previous.submissions.position <= local.head.position
-        && known_chain(local, shared).or(own_chain) != Some(previous.submissions.chain)
-    {
-        return Verdict::Forked(format!(
-            "the epoch that ended differs: at submission {shared} hub and node hold different entries"
-        ));
+    // Whatever can't be proved to be at the hub goes again, all of it: the hub's
+    // permanent dedup answers what it has.
+    let mut resend_after = 0;
+    let previous = opened.previous_epoch.as_ref();
+    if let Some(previous) = previous.filter(|previous| previous.epoch == local.epoch) {
+        let ended = previous.submissions;
+        if ended.position <= local.head.position {
+            // A stretch that is still to be copied has no chain: no proof.
+            match known_chain(local, ended.position).or(own_chain) {
+                Some(own) if own == ended.chain => resend_after = ended.position,
+                Some(_) if ended.position <= local.acknowledged.position => {
+                    return Verdict::Forked(format!(
+                        "the epoch that ended differs: at submission {}, which the hub had acknowledged, hub and node hold different entries",
+                        ended.position
+                    ));
+                }
+                _ => {}
+            }
+        }
     }
     Verdict::EnterEpoch {
         epoch: opened.epoch,
-        resend_after: shared,
+        resend_after,
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) fn apply(
             }
         }
         EventBody::Forwarded { institution, unit } => {
-            forward(complaint, institution.as_ref(), unit, context)?;
+            forward(complaint, institution.as_ref(), unit, standing, context)?;
         }
         EventBody::Copied { institutions } => copy(complaint, institutions, context)?,
         EventBody::Declined {
@@ -55,7 +55,10 @@ pub(super) fn apply(
             if !unit.is_empty() {
                 complaint.unit.clone_from(unit);
             }
-            complaint.status = Status::InProgress;
+            // A start that comes late never takes an answer back.
+            if complaint.status != Status::Responded {
+                complaint.status = Status::InProgress;
+            }
         }
         // Progress never takes an answer back or wakes what waits for the reporter.
         EventBody::ProgressReported { .. } => {
@@ -185,6 +188,7 @@ fn forward(
     complaint: &mut Complaint,
     institution: Option<&InstitutionCode>,
     unit: &str,
+    standing: &Standing,
     context: Context<'_>,
 ) -> Result<(), Rejection> {
     let target = institution.or(complaint.handler.as_ref()).cloned();
@@ -207,7 +211,13 @@ fn forward(
         }
         return Ok(());
     }
-    hand_over(complaint, Some(target), context);
+    // What ended in triage after too many hops leaves it by the word of the
+    // national desk alone.
+    let most = match standing.is_national && !standing.is_handler {
+        true => u32::MAX,
+        false => context.policy.max_hops,
+    };
+    hand_over(complaint, Some(target), most);
     Ok(())
 }
 
@@ -240,15 +250,15 @@ fn decline(
         .filter(|code| context.directory.reader_of(code).is_some())
         .cloned();
     complaint.unit.clear();
-    hand_over(complaint, target, context);
+    hand_over(complaint, target, context.policy.max_hops);
     Ok(())
 }
 
 /// Gives the complaint to another owner in one step; too many hops, or nobody
 /// to give it to, is triage.
-fn hand_over(complaint: &mut Complaint, target: Option<InstitutionCode>, context: Context<'_>) {
+fn hand_over(complaint: &mut Complaint, target: Option<InstitutionCode>, max_hops: u32) {
     complaint.hops += 1;
-    let is_within_limit = complaint.hops <= context.policy.max_hops;
+    let is_within_limit = complaint.hops <= max_hops;
     complaint.handler = target.filter(|_| is_within_limit);
     complaint.status = match (&complaint.handler, complaint.verified) {
         (Some(_), _) => Status::Forwarded,
@@ -415,7 +425,7 @@ fn mirror(
 }
 
 /// How far along a status is; equal ranks may follow each other either way.
-fn rank(status: Status) -> u8 {
+pub(super) fn rank(status: Status) -> u8 {
     match status {
         Status::Received => 0,
         Status::Verified => 1,

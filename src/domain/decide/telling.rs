@@ -62,15 +62,26 @@ pub(super) fn tell(
     if let EventBody::PartErased { .. } = event.body {
         // An erasure reaches everybody who ever held the complaint. Who left
         // it is told this one thing: it goes on standing where it left.
-        let held = after.participants.iter().map(|found| &found.party);
-        let left = held.filter(|party| !told.iter().any(|(told, ..)| told == *party));
-        tellings.extend(left.map(|party| Telling {
-            party: party.clone(),
-            role: Role::FormerHandler,
-            from_revision: revision,
-            through_revision: revision,
-            readable_parts: readable_parts(after, party, Role::FormerHandler),
-        }));
+        for place in 0..after.participants.len() {
+            let Participant {
+                party,
+                told_through,
+                ..
+            } = after.participants[place].clone();
+            if told.iter().any(|(told, ..)| told == &party) {
+                continue;
+            }
+            if told_through + 1 == revision {
+                after.participants[place].told_through = revision;
+            }
+            tellings.push(Telling {
+                readable_parts: readable_parts(after, &party, Role::FormerHandler),
+                party,
+                role: Role::FormerHandler,
+                from_revision: revision,
+                through_revision: revision,
+            });
+        }
     }
     for (party, role, active) in told {
         let place = after

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use crate::{
     domain::{Limits, Micros, PartyId},
     exchange::{
-        Direction, Entry, Open, Opened, Place, Plan, Verdict, entry_digest, extend, judge,
-        needs_chain_at, opening::LocalState,
+        Direction, Entry, Open, Opened, Place, Plan, PreviousEpoch, Verdict, entry_digest, extend,
+        judge, needs_chain_at, opening::LocalState,
     },
 };
 
-pub(super) const EPOCH: u64 = 1;
+/// The epoch in which both begin.
+const EPOCH: u64 = 1;
 
 pub(super) fn party() -> PartyId {
     PartyId::parse("pemda-33").unwrap()
@@ -37,8 +38,9 @@ fn delivery(of: &Entry) -> Entry {
 }
 
 /// A node: its journal may have a gap that is still to be copied.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Node {
+    pub(super) epoch: u64,
     pub(super) submissions: Vec<Option<Entry>>,
     /// Chains beside the entries, as a store keeps them.
     pub(super) chains: Vec<Place>,
@@ -47,22 +49,55 @@ pub(super) struct Node {
     pub(super) copy: Option<(u64, u64)>,
 }
 
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            epoch: EPOCH,
+            submissions: Vec::new(),
+            chains: Vec::new(),
+            acknowledged: None,
+            received: Vec::new(),
+            copy: None,
+        }
+    }
+}
+
 /// A hub: accepts, remembers for ever.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hub {
+    pub(super) epoch: u64,
+    /// Where the epochs before ended.
+    pub(super) ended: Vec<PreviousEpoch>,
     pub(super) submissions: Vec<Entry>,
     pub(super) deliveries: Vec<Entry>,
     /// How often each event was accepted; must be once.
     pub(super) accepted: BTreeMap<Bytes, u32>,
 }
 
-pub(super) fn root(direction: Direction) -> Place {
-    Place::root(&party(), direction, EPOCH)
+impl Default for Hub {
+    fn default() -> Self {
+        Self {
+            epoch: EPOCH,
+            ended: Vec::new(),
+            submissions: Vec::new(),
+            deliveries: Vec::new(),
+            accepted: BTreeMap::new(),
+        }
+    }
 }
 
-pub(super) fn place_in(direction: Direction, entries: &[Entry], position: u64) -> Option<Place> {
+fn root(direction: Direction, epoch: u64) -> Place {
+    Place::root(&party(), direction, epoch)
+}
+
+pub(super) fn place_in(
+    direction: Direction,
+    epoch: u64,
+    entries: &[Entry],
+    position: u64,
+) -> Option<Place> {
     let upto = entries.get(..usize::try_from(position).unwrap())?;
-    Some(extend(root(direction), direction, upto))
+    Some(extend(root(direction, epoch), direction, upto))
 }
 
 impl Node {
@@ -70,11 +105,12 @@ impl Node {
         self.chains
             .last()
             .copied()
-            .unwrap_or(root(Direction::Submissions))
+            .unwrap_or(root(Direction::Submissions, self.epoch))
     }
 
     pub(super) fn acknowledged(&self) -> Place {
-        self.acknowledged.unwrap_or(root(Direction::Submissions))
+        self.acknowledged
+            .unwrap_or(root(Direction::Submissions, self.epoch))
     }
 
     pub(super) fn append(&mut self, entry: Entry) {
@@ -88,11 +124,12 @@ impl Node {
     pub(super) fn local(&self) -> LocalState {
         LocalState {
             party: party(),
-            epoch: EPOCH,
+            epoch: self.epoch,
             acknowledged: self.acknowledged(),
             head: self.head(),
             received: place_in(
                 Direction::Deliveries,
+                self.epoch,
                 &self.received,
                 self.received.len() as u64,
             )
@@ -102,9 +139,30 @@ impl Node {
 
     fn chain_at(&self, position: u64) -> Option<Place> {
         match position {
-            0 => Some(root(Direction::Submissions)),
+            0 => Some(root(Direction::Submissions, self.epoch)),
+            // Chains in a gap are not known.
+            n if self
+                .copy
+                .is_some_and(|(first, last)| (first..last).contains(&n)) =>
+            {
+                None
+            }
             n => self.chains.get(n as usize - 1).copied(),
         }
+    }
+
+    /// Begins both journals anew, and appends again what the old one had
+    /// after a position.
+    fn enter_epoch(&mut self, epoch: u64, resend_after: u64) {
+        let again = self.submissions.split_off(resend_after as usize);
+        *self = Self {
+            epoch,
+            ..Self::default()
+        };
+        again
+            .into_iter()
+            .flatten()
+            .for_each(|entry| self.append(entry));
     }
 
     /// Opens against a hub, and does what the rules say.
@@ -116,6 +174,13 @@ impl Node {
             .map(|place| place.chain);
         let plan = match judge(&local, own, &opened) {
             Verdict::Continue(plan) => plan,
+            Verdict::EnterEpoch {
+                epoch,
+                resend_after,
+            } => {
+                self.enter_epoch(epoch, resend_after);
+                return self.open(hub);
+            }
             other => return Err(other),
         };
         match plan.adopt {
@@ -164,7 +229,35 @@ impl Hub {
     }
 
     pub(super) fn place(&self, position: u64) -> Option<Place> {
-        place_in(Direction::Submissions, &self.submissions, position)
+        place_in(
+            Direction::Submissions,
+            self.epoch,
+            &self.submissions,
+            position,
+        )
+    }
+
+    pub(super) fn delivery_place(&self, position: u64) -> Option<Place> {
+        place_in(
+            Direction::Deliveries,
+            self.epoch,
+            &self.deliveries,
+            position,
+        )
+    }
+
+    /// What its operator does after a restore. Epochs come from the clock, so
+    /// also this one is larger than any before.
+    pub(super) fn begin_epoch(&mut self, epoch: u64) {
+        assert!(epoch > self.epoch);
+        self.ended.push(PreviousEpoch {
+            epoch: self.epoch,
+            submissions: self.head(),
+            deliveries: self.delivery_place(self.deliveries.len() as u64).unwrap(),
+        });
+        self.epoch = epoch;
+        self.submissions.clear();
+        self.deliveries.clear();
     }
 
     fn answer(&self, local: &LocalState) -> Opened {
@@ -174,20 +267,17 @@ impl Hub {
             capabilities: Vec::new(),
             instance_id: [0; 16],
             software: String::new(),
-            epoch: EPOCH,
+            epoch: self.epoch,
             at_acknowledged: self.place(local.acknowledged.position),
             at_shorter_head: self.place(shorter).unwrap(),
             head: self.head(),
             deliveries_head: self.deliveries.len() as u64,
-            at_received: place_in(
-                Direction::Deliveries,
-                &self.deliveries,
-                local.received.position,
-            ),
+            at_received: self.delivery_place(local.received.position),
             consumed_through: 0,
             limits: Limits::default(),
             sent_at: Micros(0),
-            previous_epoch: None,
+            // The one before, as the contract says.
+            previous_epoch: self.ended.last().cloned(),
             party: party(),
         }
     }

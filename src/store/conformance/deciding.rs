@@ -76,6 +76,72 @@ pub(super) async fn duplicates_get_the_original_result(engine: &dyn Engine) {
     assert_eq!(world.carry_down(&city(), &world.city).await, 1);
 }
 
+/// Scenario: two filings with the very same texts under two references, and the
+/// same matter filed by two parties.
+/// Guarantee: a near-duplicate is a matter for people: none is dropped.
+pub(super) async fn near_duplicates_are_kept(engine: &dyn Engine) {
+    let world = World::new(engine).await;
+    let batch = ["A-1", "A-2"].map(|name| filing(&province(), name, "isi", None));
+    world.province.submit(batch.to_vec(), at(1)).await.unwrap();
+    let same = filing(&city(), "A-1", "isi", None);
+    world.city.submit(vec![same], at(1)).await.unwrap();
+    world.carry_all().await;
+    for (party, accepted) in [(province(), 2), (city(), 1)] {
+        let counts = world.hub.counts(&party).await.unwrap();
+        assert_eq!((counts.accepted, counts.duplicates), (accepted, 0));
+    }
+}
+
+/// Scenario: a filing and an entry that was parked come again thirteen months
+/// later, after hub and node were opened anew, over the link and at the door;
+/// so does the filing's id with another body.
+/// Guarantee: the original results (also "parked": nobody decides it twice),
+/// and a conflict with both digests that overwrites nothing.
+pub(super) async fn thirteen_months_later(engine: &dyn Engine) {
+    let mut world = World::deciding(engine, panics_on_poison).await;
+    let filed = filing(&province(), "A-1", "isi", None);
+    let poison = filing(&province(), "poison", "isi", None);
+    let batch = vec![filed.clone(), poison.clone()];
+    world.province.submit(batch, at(1)).await.unwrap();
+    world.carry_all().await;
+    let original = decisions(&world).await.remove(0).1;
+
+    world.reopen(engine, crate::domain::decide).await;
+    let later = at(13 * 30 * 24 * 3_600);
+    for (new, outcome, position) in [
+        (&filed, Outcome::Duplicate, 1),
+        (&poison, Outcome::Parked, 2),
+    ] {
+        world.send_new_at(&province(), new, later).await;
+        let again = decisions(&world).await.pop().unwrap().1;
+        assert_eq!((again.outcome, again.duplicate_of), (outcome, position));
+    }
+    let again = decisions(&world).await.remove(2).1;
+    assert_eq!(again.tracking_id, original.tracking_id);
+    let other = filing(&province(), "A-1", "isi lain", None);
+    world.send_new_at(&province(), &other, later).await;
+    let refused = decisions(&world).await.pop().unwrap().1;
+    let rejection = refused.rejection.unwrap();
+    assert_eq!(rejection.reason, RejectionReason::Conflict);
+    let digests = [&filed, &other].map(|new| crate::exchange::event_digest(&new.event_bytes));
+    assert_eq!(rejection.digests, Some((digests[0], digests[1])));
+
+    let node = &world.province;
+    let again = filing(&province(), "A-1", "isi", None);
+    let again = node.submit(vec![again], later).await.unwrap().remove(0);
+    let again = again.unwrap();
+    assert!(again.repeated);
+    assert_eq!(again.decision.unwrap().tracking_id, original.tracking_id);
+    let other = node.submit(vec![other], later).await.unwrap().remove(0);
+    assert!(
+        matches!(other, Err(crate::store::SubmitRefusal::Conflict { .. })),
+        "{other:?}"
+    );
+    let id = filed.event.complaint_id;
+    let record = world.hub.complaint(&province(), &id).await.unwrap();
+    assert_eq!(record.unwrap().history[0].entry.event, filed.event_bytes);
+}
+
 /// Scenario: bytes that are no event, and an event of another party, between
 /// good ones.
 /// Guarantee: each is stored, acknowledged and rejected with its reason; the

@@ -8,7 +8,7 @@ mod overruling;
 mod submitting;
 mod world;
 
-pub(crate) use world::Engine;
+pub(crate) use world::{Engine, at, city, filing, national};
 
 /// Runs all of it against an engine.
 pub(crate) async fn run(engine: &dyn Engine) {
@@ -18,6 +18,8 @@ pub(crate) async fn run(engine: &dyn Engine) {
     submitting::many_at_once(engine).await;
     deciding::answers_each_position_once(engine).await;
     deciding::duplicates_get_the_original_result(engine).await;
+    deciding::near_duplicates_are_kept(engine).await;
+    deciding::thirteen_months_later(engine).await;
     deciding::nothing_poisonous_blocks(engine).await;
     deciding::a_panic_parks_the_entry(engine).await;
     deciding::old_sessions_are_fenced(engine).await;

@@ -30,19 +30,19 @@ pub(super) fn party(id: &str) -> PartyId {
     PartyId::parse(id).unwrap()
 }
 
-pub(super) fn province() -> PartyId {
+pub(crate) fn province() -> PartyId {
     party("pemda-33")
 }
 
-pub(super) fn city() -> PartyId {
+pub(crate) fn city() -> PartyId {
     party("pemda-33.74")
 }
 
-pub(super) fn national() -> PartyId {
+pub(crate) fn national() -> PartyId {
     party("nasional")
 }
 
-pub(super) fn at(second: i64) -> Micros {
+pub(crate) fn at(second: i64) -> Micros {
     Micros((1_790_000_000 + second) * 1_000_000)
 }
 
@@ -145,15 +145,37 @@ impl World {
         self.hub.accept(id, batch).await.unwrap();
     }
 
+    /// The processes of hub and province end, and begin again.
+    pub(super) async fn reopen(&mut self, engine: &dyn Engine, decide: Decide) {
+        self.hub.close().await;
+        self.province.close().await;
+        let aside = self.directory.path().join("aside");
+        // The old handles go before the new ones come.
+        self.hub = engine.hub(&aside.join("hub"), decide);
+        self.province = engine.node(&aside.join("province"));
+        self.hub = engine.hub(&self.directory.path().join("hub"), decide);
+        self.province = engine.node(&self.directory.path().join("province"));
+        self.hub.open_session(&province(), TOKEN).await.unwrap();
+    }
+
     /// As if another node of the party had taken this hand-over.
     pub(super) async fn send_new(&self, id: &PartyId, new: &NewSubmission) {
+        self.send_new_at(id, new, at(100)).await;
+    }
+
+    pub(super) async fn send_new_at(&self, id: &PartyId, new: &NewSubmission, now: Micros) {
         let entry = Entry {
             header: Bytes::new(),
             event: new.event_bytes.clone(),
             parts: new.parts.clone(),
             handover_digest: Some(new.handover_digest),
         };
-        self.send(id, vec![entry]).await;
+        let expected = self.hub.heads(id).await.unwrap().submissions;
+        let batch = AcceptBatch {
+            now,
+            ..self.batch(expected, vec![entry])
+        };
+        self.hub.accept(id, batch).await.unwrap();
     }
 
     /// Carries deliveries down; how many.
@@ -231,7 +253,7 @@ fn system() -> SystemName {
     SystemName::parse("sistem").unwrap()
 }
 
-pub(super) fn filing(
+pub(crate) fn filing(
     owner: &PartyId,
     reference: &str,
     body: &str,

@@ -11,11 +11,13 @@ mod decisions;
 mod deliver;
 mod directory;
 mod erase;
+mod file;
 mod hub;
 mod journal;
 mod lookup;
 mod memory;
 mod node;
+mod node_view;
 mod opening;
 mod receive;
 mod view;
@@ -149,19 +151,20 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError::Invalid`] if another process holds the directory, or it
     /// belongs to a node of another role; [`StoreError::Unavailable`] if it
-    /// can't be written.
+    /// can't be written; [`StoreError::Corrupt`] if the file is damaged or gone.
     pub fn open(options: Options) -> Result<Self, StoreError> {
         let directory = &options.directory;
         make_directory(directory)?;
-        let lock = lock(directory)?;
+        let mut lock = lock(directory)?;
         let path = directory.join("jembatan.db");
-        let mut connection = connect(&path)?;
+        file::check_presence(&path, &mut lock)?;
+        let mut connection = connect(&path).map_err(|error| file::explain(&path, error))?;
         migrations::migrations::runner()
             .run(&mut connection)
-            .map_err(|error| {
-                StoreError::Unavailable(format!("migrating {}: {error}", path.display()))
-            })?;
-        let (instance_id, dedup_key) = identify(&connection, &options)?;
+            .map_err(|error| file::explain_migration(&connection, &path, &error))?;
+        let (instance_id, dedup_key) =
+            identify(&connection, &options).map_err(|error| file::explain(&path, error))?;
+        file::note_presence(&mut lock, &instance_id)?;
         let dedup_key = Hmac::<Sha256>::new_from_slice(&dedup_key)
             .map_err(|_| damaged("the store's own key"))?;
         let (registry, _) = watch::channel(Arc::new(Registry::default()));
@@ -381,7 +384,7 @@ impl Store for SqliteStore {
             if shared.is_hub {
                 shared.complaint_at_hub(connection, &party, &id)
             } else {
-                view::complaint_at_node(connection, &party, &id)
+                node_view::complaint_at_node(connection, &party, &id)
             }
         })
     }
@@ -454,7 +457,10 @@ fn make_directory(directory: &Path) -> Result<(), StoreError> {
 /// One process at a time: a second one would decide beside the first.
 fn lock(directory: &Path) -> Result<fs::File, StoreError> {
     let path = directory.join("lock");
-    let file = fs::File::create(&path).map_err(|error| {
+    let mut how = fs::OpenOptions::new();
+    // Not emptied: what stands in it says that a store was made here.
+    how.read(true).append(true).create(true);
+    let file = how.open(&path).map_err(|error| {
         StoreError::Unavailable(format!("{} can't be made: {error}", path.display()))
     })?;
     match file.try_lock() {

@@ -304,5 +304,5 @@ impl Tx<'_> {
 }
 
 fn header_json(header: &EventHeader) -> Result<String, StoreError> {
-    super::view::HeaderRow::from(header).json()
+    super::node_view::HeaderRow::from(header).json()
 }

@@ -1,5 +1,9 @@
 //! The suite on SQLite, and what is SQLite's own.
 
+mod faults;
+mod files;
+mod power;
+
 use std::{path::Path, sync::Arc};
 
 use crate::{
@@ -15,6 +19,20 @@ use crate::{
 use super::{Decide, NodeRole, Options, SqliteStore};
 
 struct Sqlite;
+
+/// Opens a store whose last process has just ended.
+async fn reopen(directory: &Path, role: NodeRole) -> Result<SqliteStore, StoreError> {
+    for _ in 0..500 {
+        match open(directory, role, decide) {
+            // The writer's thread lets go a moment after the last handle.
+            Err(error) if error.to_string().contains("another process") => {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+    open(directory, role, decide)
+}
 
 fn open(directory: &Path, role: NodeRole, decide: Decide) -> Result<SqliteStore, StoreError> {
     SqliteStore::open(Options {

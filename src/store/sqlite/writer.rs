@@ -52,6 +52,8 @@ pub(super) struct Tx<'a> {
     /// Hub: the event that is being decided.
     pub(super) current: Option<Current>,
     registry_changed: bool,
+    /// A job could not be undone alone: none of the transaction may stay.
+    is_spoilt: bool,
 }
 
 impl Tx<'_> {
@@ -87,7 +89,7 @@ impl Tx<'_> {
         &mut self,
         job: impl FnOnce(&mut Self) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        if self.connection.is_autocommit() {
+        if self.is_spoilt || self.connection.is_autocommit() {
             return Err(given_up());
         }
         self.undo.clear();
@@ -104,7 +106,7 @@ impl Tx<'_> {
         });
         match outcome {
             Ok(value) => {
-                self.run("RELEASE job")?;
+                self.end_job("RELEASE job")?;
                 Ok(value)
             }
             Err(error) => {
@@ -116,12 +118,18 @@ impl Tx<'_> {
                     };
                 }
                 if !self.connection.is_autocommit() {
-                    self.run("ROLLBACK TO job")?;
-                    self.run("RELEASE job")?;
+                    self.end_job("ROLLBACK TO job")?;
+                    self.end_job("RELEASE job")?;
                 }
                 Err(error)
             }
         }
+    }
+
+    fn end_job(&mut self, sql: &str) -> Result<(), StoreError> {
+        let ended = self.run(sql);
+        self.is_spoilt |= ended.is_err();
+        ended
     }
 
     fn run(&self, sql: &str) -> Result<(), StoreError> {
@@ -225,22 +233,23 @@ fn commit(
                     fresh: Vec::new(),
                     current: None,
                     registry_changed: false,
+                    is_spoilt: false,
                 };
                 for job in jobs {
                     replies.push(job(Ok(&mut tx)));
                 }
                 let changed = tx.dirty.clone();
-                let saved = tx.save_states();
+                // Of a transaction that was given up the states must not be
+                // saved: that would be a transaction of its own, of heads
+                // whose entries are gone.
+                let saved = match tx.is_spoilt || transaction.is_autocommit() {
+                    true => Err(given_up()),
+                    false => tx.save_states(),
+                };
                 fresh = (changed, std::mem::take(&mut tx.fresh));
                 touched = std::mem::take(&mut tx.touched);
                 registry_changed = tx.registry_changed;
-                let is_given_up = transaction.is_autocommit();
-                saved.and_then(|()| {
-                    if is_given_up {
-                        return Err(given_up());
-                    }
-                    Ok(transaction.commit()?)
-                })
+                saved.and_then(|()| Ok(transaction.commit()?))
             }
         };
     if committed.is_err() {

@@ -1,0 +1,81 @@
+//! The store's file: is it there, and is it whole? A store that was here once
+//! is never silently begun anew, and a damaged one is never written over.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    path::Path,
+};
+
+use rusqlite::Connection;
+
+use crate::store::StoreError;
+
+const WHAT_TO_DO: &str = "leave the file as it is and restore the directory from a backup (docs/operate.md); \
+     the node of a region may also begin in a new, empty directory: it takes back from the hub what the hub has";
+
+fn lost(path: &Path, what: &str) -> StoreError {
+    StoreError::Corrupt(format!("{} {what}: {WHAT_TO_DO}", path.display()))
+}
+
+/// Refuses a directory that has held a store whose file is gone or empty:
+/// SQLite would make a new one in its place.
+///
+/// # Errors
+/// [`StoreError::Corrupt`], with what to do.
+pub(super) fn check_presence(path: &Path, lock: &mut fs::File) -> Result<(), StoreError> {
+    let length = fs::metadata(path).map_or(0, |found| found.len());
+    if length > 0 {
+        return Ok(());
+    }
+    let mut held = String::new();
+    // Unreadable says nothing about the store.
+    let _ = lock.read_to_string(&mut held);
+    let has_log = fs::metadata(path.with_extension("db-wal")).is_ok_and(|found| found.len() > 0);
+    if held.trim().is_empty() && !has_log {
+        return Ok(());
+    }
+    Err(lost(
+        path,
+        "is missing or empty, although this directory has held a store",
+    ))
+}
+
+/// Notes in the lock file that a store has been made here.
+pub(super) fn note_presence(lock: &mut fs::File, instance_id: &[u8; 16]) -> Result<(), StoreError> {
+    let is_noted = lock.metadata().is_ok_and(|found| found.len() > 0);
+    if is_noted {
+        return Ok(());
+    }
+    writeln!(lock, "{}", hex::encode(instance_id))
+        .and_then(|()| lock.sync_all())
+        .map_err(|error| {
+            StoreError::Unavailable(format!("the lock file can't be written: {error}"))
+        })
+}
+
+/// Says where the damage is and what to do; other errors stay as they are.
+pub(super) fn explain(path: &Path, error: StoreError) -> StoreError {
+    match error {
+        StoreError::Corrupt(why) => lost(path, &format!("is damaged ({why})")),
+        other => other,
+    }
+}
+
+/// Why a migration failed: a damaged file, or something that may pass.
+pub(super) fn explain_migration(
+    connection: &Connection,
+    path: &Path,
+    error: &refinery::Error,
+) -> StoreError {
+    let found: Result<String, StoreError> = connection
+        .pragma_query_value(None, "quick_check", |row| row.get(0))
+        .map_err(StoreError::from);
+    match found {
+        Ok(verdict) if verdict == "ok" => {
+            StoreError::Unavailable(format!("migrating {}: {error}", path.display()))
+        }
+        Ok(_) => lost(path, "is damaged"),
+        Err(error) => explain(path, error),
+    }
+}

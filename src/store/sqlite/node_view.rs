@@ -1,0 +1,182 @@
+//! A complaint at an adapter, as one party knows it: by the hub's word, with
+//! own events that are not decided yet at its end.
+
+use rusqlite::{Connection, OptionalExtension as _};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    domain::{
+        ComplaintId, EventHeader, EventId, InstitutionCode, Micros, PartKind, PartyId, Reference,
+        Role, Status, SystemName, TrackingId,
+    },
+    store::{ComplaintRecord, HistoryRecord, StoreError},
+};
+
+use super::{
+    blob16, damaged,
+    journal::{PartyState, load_state},
+    lookup::{Whose, complaint_row},
+    view::{entry_of, receipt_of_row, reference_of, rows_about},
+};
+
+/// A header as it is kept beside the history of an adapter.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct HeaderRow {
+    status: Status,
+    handler: Option<InstitutionCode>,
+    tracking_id: TrackingId,
+    role: Role,
+    readable_parts: Vec<PartKind>,
+    answer_missing: bool,
+}
+
+impl From<&EventHeader> for HeaderRow {
+    fn from(header: &EventHeader) -> Self {
+        Self {
+            status: header.status,
+            handler: header.handler.clone(),
+            tracking_id: header.tracking_id.clone(),
+            role: header.role,
+            readable_parts: header.readable_parts.clone(),
+            answer_missing: header.answer_missing,
+        }
+    }
+}
+
+impl HeaderRow {
+    pub(super) fn json(&self) -> Result<String, StoreError> {
+        serde_json::to_string(self).map_err(|_| damaged("a header can't be written"))
+    }
+}
+
+/// A complaint at an adapter, as a party knows it.
+pub(super) fn complaint_at_node(
+    connection: &Connection,
+    party: &PartyId,
+    id: &ComplaintId,
+) -> Result<Option<ComplaintRecord>, StoreError> {
+    let Some(state) = load_state(connection, party)? else {
+        return Ok(None);
+    };
+    let Some(view) = complaint_row(connection, Whose::Party(party), id)? else {
+        return Ok(None);
+    };
+    let mut statement = connection.prepare_cached(
+        "SELECT origin_party, origin_system, origin_reference, tracking_id, status, handler, \
+         revision, anonymous, confidential, answer_missing FROM complaint_view \
+         WHERE id = ?1",
+    )?;
+    let mut rows = statement.query([view])?;
+    let Some(row) = rows.next()? else {
+        return Ok(None);
+    };
+    let text = |index| row.get::<_, Option<String>>(index);
+    let origin = match (text(0)?, text(1)?, text(2)?) {
+        (Some(party), Some(system), Some(reference)) => {
+            let parsed = (
+                PartyId::parse(&party),
+                SystemName::parse(&system),
+                Reference::parse(&reference),
+            );
+            match parsed {
+                (Ok(party), Ok(system), Ok(reference)) => Some((party, system, reference)),
+                _ => return Err(damaged("a complaint's origin")),
+            }
+        }
+        _ => None,
+    };
+    let own_reference = match &origin {
+        Some((origin, _, reference)) if origin == party => Some(reference.clone()),
+        _ => reference_of(connection, party, None, id)?,
+    };
+    let record = ComplaintRecord {
+        id: *id,
+        tracking_id: text(3)?
+            .map(|text| TrackingId::parse(&text))
+            .transpose()
+            .map_err(|_| damaged("a Tracking ID"))?,
+        origin,
+        status: text(4)?.and_then(|code| Status::from_code(&code)),
+        handler: text(5)?
+            .map(|code| InstitutionCode::parse(&code))
+            .transpose()
+            .map_err(|_| damaged("an institution's code"))?,
+        revision: row.get(6)?,
+        anonymous: row.get(7)?,
+        confidential: row.get(8)?,
+        answer_missing: row.get(9)?,
+        own_reference,
+        history: node_history(connection, &state, view, id)?,
+    };
+    Ok(Some(record))
+}
+
+/// Delivered revisions and own events; what is not decided comes last.
+fn node_history(
+    connection: &Connection,
+    state: &PartyState,
+    view: i64,
+    id: &ComplaintId,
+) -> Result<Vec<HistoryRecord>, StoreError> {
+    let mut history = Vec::new();
+    let mut statement = connection.prepare_cached(
+        "SELECT revision, row, event_id, author, accepted_at, hops, header FROM history \
+         WHERE complaint = ?1",
+    )?;
+    let mut rows = statement.query([view])?;
+    while let Some(found) = rows.next()? {
+        let kept: HeaderRow = serde_json::from_str(&found.get::<_, String>(6)?)
+            .map_err(|_| damaged("a header can't be read"))?;
+        let revision = found.get(0)?;
+        history.push(HistoryRecord {
+            revision,
+            entry: entry_of(connection, found.get(1)?, 3)?,
+            header: Some(EventHeader {
+                event_id: EventId::from_bytes(blob16(&found.get::<_, Vec<u8>>(2)?)?),
+                complaint_id: *id,
+                revision,
+                status: kept.status,
+                handler: kept.handler,
+                tracking_id: kept.tracking_id,
+                party: PartyId::parse(&found.get::<_, String>(3)?)
+                    .map_err(|_| damaged("an author"))?,
+                accepted_at: Micros(found.get(4)?),
+                role: kept.role,
+                readable_parts: kept.readable_parts,
+                hops: found.get(5)?,
+                answer_missing: kept.answer_missing,
+            }),
+            receipt: None,
+        });
+    }
+    let mut seen = Vec::new();
+    for row in rows_about(connection, Whose::Party(&state.party), id)? {
+        let journal_is_own = row >> 36 == state.submissions || row >> 36 == state.aside_journal;
+        // After a re-append the same event may stand twice: the first counts.
+        let event: Option<Vec<u8>> = connection
+            .prepare_cached("SELECT event_id FROM submission WHERE id = ?1")?
+            .query_row([row], |found| found.get(0))
+            .optional()?
+            .flatten();
+        if !journal_is_own || seen.contains(&event) {
+            continue;
+        }
+        seen.push(event);
+        let receipt = receipt_of_row(connection, state, false, row)?;
+        let revision = receipt
+            .as_ref()
+            .and_then(|receipt| receipt.decision.as_ref())
+            .map_or(0, |decision| decision.revision);
+        history.push(HistoryRecord {
+            revision,
+            entry: entry_of(connection, row, 3)?,
+            header: None,
+            receipt,
+        });
+    }
+    history.sort_by_key(|step| match step.revision {
+        0 => u32::MAX,
+        revision => revision,
+    });
+    Ok(history)
+}
