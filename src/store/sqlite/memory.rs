@@ -134,7 +134,13 @@ impl Memory {
                 }
                 let known = before.map(|before| before.head_of(self.direction));
                 if known.is_some_and(|known| known < head) {
-                    memory.commits.push_back((head, now));
+                    let first = fresh.iter().find_map(|fresh| match fresh {
+                        Fresh::Entry { party, entry, .. } if party == &state.party => {
+                            Some(entry.stored_at)
+                        }
+                        _ => None,
+                    });
+                    memory.commits.push_back((head, first.unwrap_or(now)));
                 }
                 while memory
                     .commits
