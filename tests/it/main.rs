@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod architecture;
+mod cli;
+mod cli_complaint;
+mod cli_submit;
 mod contract;
 mod doors;
 mod kill;
