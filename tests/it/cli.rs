@@ -168,8 +168,11 @@ fn settings_are_written_checked_and_shown() {
         assert!(shown.good().json().to_string().contains(key));
 
         let line = 1 + text.lines().position(|line| line.starts_with(key)).unwrap();
-        std::fs::write(&file, text.replacen(&format!("\n{key}"), &format!("\n{wrong}"), 1))
-            .unwrap();
+        std::fs::write(
+            &file,
+            text.replacen(&format!("\n{key}"), &format!("\n{wrong}"), 1),
+        )
+        .unwrap();
         let told = jembatan(&["config", "check", kind, path]);
         assert_eq!(told.code, 1, "{}", told.out);
         for part in [

@@ -99,7 +99,13 @@ fn every_event_by_hand() {
         "true",
     ];
     say(hub, "classify", &id, &classified).good();
-    say(hub, "forward", &id, &["--to", "pemda-33.74", "--unit", "OPD"]).good();
+    say(
+        hub,
+        "forward",
+        &id,
+        &["--to", "pemda-33.74", "--unit", "OPD"],
+    )
+    .good();
     at_revision(4);
     let started = ["--unit", "DPU", "--own-reference", "SMG-7"];
     say(&city, "start", &id, &started).good();
@@ -107,7 +113,11 @@ fn every_event_by_hand() {
     say(&city, "progress", &id, &note).good();
     let until_when = ["--until", "2027-01-15T00:00:00+07:00", "-m", "Anggaran."];
     let postponed = say(&city, "postpone", &id, &until_when).good();
-    assert!(postponed.out.contains("status postponed"), "{}", postponed.out);
+    assert!(
+        postponed.out.contains("status postponed"),
+        "{}",
+        postponed.out
+    );
     say(&city, "ask", &id, &["-m", "Di mana?"]).good();
     at_revision(8);
     say(&province, "reply", &id, &["-m", "Depan pasar."]).good();
@@ -138,7 +148,11 @@ fn every_event_by_hand() {
     assert!(hidden.out.contains("revision 17"), "{}", hidden.out);
     at_revision(17);
 
-    assert_eq!(show(&city, "SMG-7")["trackingId"], id.as_str(), "own reference");
+    assert_eq!(
+        show(&city, "SMG-7")["trackingId"],
+        id.as_str(),
+        "own reference"
+    );
     let text = at(&city, &["complaint", "show", &id]).good().out;
     for part in [
         "unit          Dinas Perkim",
@@ -152,9 +166,21 @@ fn every_event_by_hand() {
         assert!(text.contains(part), "{part}: {text}");
     }
 
-    let erased = ["--revision", "1", "--part", "reporter", "-m", "Permintaan pelapor."];
+    let erased = [
+        "--revision",
+        "1",
+        "--part",
+        "reporter",
+        "-m",
+        "Permintaan pelapor.",
+    ];
     say(&province, "erase", &id, &erased).good();
-    let wrong = say(&province, "erase", &id, &["--revision", "99", "--part", "content"]);
+    let wrong = say(
+        &province,
+        "erase",
+        &id,
+        &["--revision", "99", "--part", "content"],
+    );
     assert!(wrong.err.contains("no revision 99"), "{}", wrong.err);
     until("erased at the city too", || {
         let text = at(&city, &["complaint", "show", &id]).good().out;
@@ -178,7 +204,11 @@ fn every_event_by_hand() {
     let escalated = say(&province, "escalate", &fourth, &[]);
     assert!(escalated.err.contains("--consent"), "{}", escalated.err);
     let escalated = say(&province, "escalate", &fourth, &["--consent"]).good();
-    assert!(escalated.out.contains("status escalated"), "{}", escalated.out);
+    assert!(
+        escalated.out.contains("status escalated"),
+        "{}",
+        escalated.out
+    );
     let fifth = filed(&world, &province, "P-5");
     arrived(&city, &fifth, 1);
     let archived = ["--reason", "duplicate", "-m", "Sama dengan P-1."];
@@ -202,7 +232,10 @@ fn adding_a_party_neither_wipes_nor_enables_it() {
         at(&world.hub, &arguments).good()
     };
     let fingerprint = "ab".repeat(32);
-    add(&world, &["--name", "Jawa Tengah", "--fingerprint", &fingerprint]);
+    add(
+        &world,
+        &["--name", "Jawa Tengah", "--fingerprint", &fingerprint],
+    );
     at(&world.hub, &["parties", "disable", "pemda-33"]).good();
     let said = add(&world, &["--observes", "pemda-33.74", "--observes-all"]);
     assert!(said.err.contains("stays so"), "{}", said.err);
@@ -220,7 +253,10 @@ fn adding_a_party_neither_wipes_nor_enables_it() {
     assert_eq!(verdict(&world.hub, "nasional"), "VERDICT_NO_LINK");
     let table = at(&world.hub, &["status"]).good().out;
     let of = |name: &str| table.lines().find(|line| line.starts_with(name)).unwrap();
-    assert!(of("pemda-33 ").contains("parties enable pemda-33"), "{table}");
+    assert!(
+        of("pemda-33 ").contains("parties enable pemda-33"),
+        "{table}"
+    );
     assert!(of("mitra").contains("no_link"), "{table}");
 
     world.hub.restart();
@@ -228,7 +264,9 @@ fn adding_a_party_neither_wipes_nor_enables_it() {
     at(&world.hub, &["parties", "enable", "pemda-33"]).good();
     assert_eq!(verdict(&world.hub, "pemda-33"), "VERDICT_NEVER_CONNECTED");
     let node = world.adapter("pemda-33");
-    until("in again", || verdict(&node, "pemda-33") == "VERDICT_HEALTHY");
+    until("in again", || {
+        verdict(&node, "pemda-33") == "VERDICT_HEALTHY"
+    });
     let revoked = at(&world.hub, &["parties", "revoke", "0a1b"]).good();
     assert_eq!(revoked.out.trim(), "0a1b");
 }
@@ -248,11 +286,15 @@ fn a_disabled_institution_gets_no_complaint() {
     };
     assert!(set(&world, "disable").contains("no"));
     world.hub.restart();
-    let listed = at(&world.hub, &["institutions", "list", "--json"]).good().json();
+    let listed = at(&world.hub, &["institutions", "list", "--json"])
+        .good()
+        .json();
     let city_there = listed.as_array().unwrap().iter();
     let mut city_there = city_there.filter(|found| found["code"] == "pemda-33.74");
     assert_eq!(city_there.next().unwrap()["disabled"], true, "{listed}");
-    until("connected", || verdict(&city, "pemda-33.74") == "VERDICT_HEALTHY");
+    until("connected", || {
+        verdict(&city, "pemda-33.74") == "VERDICT_HEALTHY"
+    });
     say(&city, "respond", &had, &["-m", "Selesai."]).good();
     say(&city, "close", &had, &[]).good();
     filed(&world, &city, "D-2");
@@ -261,7 +303,13 @@ fn a_disabled_institution_gets_no_complaint() {
     filed(&world, &city, "D-3");
     assert_eq!(show(&city, "D-3")["handler"], "pemda-33.74");
 
-    let named = ["institutions", "add", "pemda-33.74", "--name", "Kota Semarang"];
+    let named = [
+        "institutions",
+        "add",
+        "pemda-33.74",
+        "--name",
+        "Kota Semarang",
+    ];
     let table = at(&world.hub, &named).good().out;
     let row = table.lines().nth(1).unwrap();
     assert!(

@@ -28,7 +28,8 @@ fn results_stand_in_the_order_of_the_input() {
             {"reference": reference, "title": "Jalan rusak", "body": "Berlubang."}}})
         .to_string()
     };
-    let broken = r#"{"handover":{"key":"k-1","event":{"complaint":{"reference":"A-1"},"closd":{}}}}"#;
+    let broken =
+        r#"{"handover":{"key":"k-1","event":{"complaint":{"reference":"A-1"},"closd":{}}}}"#;
     let event =
         r#"{"handover":{"key":"k-2","event":{"complaint":{"reference":"A-1"},"verified":{}}}}"#;
     let file = world.directory.path().join("mixed.jsonl");
@@ -76,7 +77,8 @@ fn results_stand_in_the_order_of_the_input() {
         "{told}"
     );
     assert!(
-        said.err.contains("stored 4 (of these 0 were there already), refused 1, unreadable 2"),
+        said.err
+            .contains("stored 4 (of these 0 were there already), refused 1, unreadable 2"),
         "{}",
         said.err
     );
@@ -85,7 +87,10 @@ fn results_stand_in_the_order_of_the_input() {
     kept.push("lain");
     let kept = at(&city, &kept).good().json();
     assert_eq!(kept["originSystem"], "lain");
-    let table = at(&city, &["submit", "--output", "table", file.to_str().unwrap()]);
+    let table = at(
+        &city,
+        &["submit", "--output", "table", file.to_str().unwrap()],
+    );
     assert!(
         table.out.contains("line 1  A-1  ") && table.out.contains("was there already"),
         "{}",
@@ -226,7 +231,10 @@ fn input_is_streamed() {
     assert_eq!(count, LINES, "all came while the input was open");
     assert!(last.contains("S-last"), "{last}");
     let status = std::fs::read_to_string(format!("/proc/{}/status", run.id())).unwrap();
-    let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    let peak = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM"))
+        .unwrap();
     let kib: u64 = peak.split_whitespace().nth(1).unwrap().parse().unwrap();
     assert!(kib < 100 * 1024, "150 MB went through: {peak}");
     drop(input);

@@ -4,6 +4,8 @@
 mod architecture;
 mod cli;
 mod cli_complaint;
+mod cli_demo;
+mod cli_pki;
 mod cli_submit;
 mod contract;
 mod doors;

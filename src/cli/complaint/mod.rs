@@ -268,10 +268,7 @@ impl Complaint {
             }
             Self::Forward { saying, to, unit } => {
                 let institution = to;
-                (
-                    saying,
-                    Body::Forwarded(v1::Forwarded { institution, unit }),
-                )
+                (saying, Body::Forwarded(v1::Forwarded { institution, unit }))
             }
             Self::Copy { saying, to } => {
                 let institutions = to;

@@ -52,7 +52,10 @@ pub(super) async fn lost(
     world.city.kill().await?;
     let data = world.directory.join(format!("{CITY}-data"));
     std::fs::remove_dir_all(&data).with_context(|| data.display().to_string())?;
-    teller.step(CITY, "killed, its data directory deleted: all of it is gone here");
+    teller.step(
+        CITY,
+        "killed, its data directory deleted: all of it is gone here",
+    );
     teller.doing("starting again with an empty disk");
     world.city.restart().await?;
     cast.city.moves_to(world.city.gateway().await?);

@@ -95,7 +95,14 @@ impl Demo {
         let mut ledger =
             load::under_load(&mut world, &mut cast, records, self.copies, teller).await?;
         let copies = self.copies;
-        disk::lost(&mut world, &mut cast, (records, copies), &mut ledger, teller).await?;
+        disk::lost(
+            &mut world,
+            &mut cast,
+            (records, copies),
+            &mut ledger,
+            teller,
+        )
+        .await?;
         proof::prove(&world, &mut cast, &ledger, teller).await?;
         Ok((world, cast))
     }

@@ -61,8 +61,7 @@ impl Teller {
         let began = Instant::now();
         let doing = Arc::new(Mutex::new(None));
         let is_watched = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
-        let ticker =
-            is_watched.then(|| tokio::spawn(draw(doing.clone(), began)).abort_handle());
+        let ticker = is_watched.then(|| tokio::spawn(draw(doing.clone(), began)).abort_handle());
         Self {
             began,
             chapter: 0,
@@ -126,11 +125,7 @@ impl Teller {
                 "the national node; behind its door stands the national application",
                 &world.hub,
             ),
-            (
-                "pemda-33",
-                "Jawa Tengah, system LaporGub",
-                &world.province,
-            ),
+            ("pemda-33", "Jawa Tengah, system LaporGub", &world.province),
             (
                 "pemda-33.74",
                 "Kota Semarang, system Lapor Semar",

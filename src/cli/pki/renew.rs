@@ -145,7 +145,11 @@ impl Install {
         );
         // The key was moved before an interruption: go on with the certificate.
         let was_interrupted = !next_key.exists();
-        let key = if was_interrupted { &live_key } else { &next_key };
+        let key = if was_interrupted {
+            &live_key
+        } else {
+            &next_key
+        };
         self.check(&domain, &next, &signed, key)?;
         keep(live, "old.crt")?;
         if !was_interrupted {
