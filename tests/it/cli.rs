@@ -68,6 +68,10 @@ pub(crate) fn at(node: &Node, arguments: &[&str]) -> Said {
 }
 
 /// Waits until a condition holds.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "these tests wait for processes; there is no executor to block"
+)]
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
