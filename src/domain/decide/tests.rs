@@ -321,6 +321,7 @@ fn a_disabled_institution_keeps_what_it_has_and_gets_no_more() {
         let context = Context {
             directory,
             policy: &policy,
+            merge_target: None,
         };
         decide(before, &event(author, key, body), context)
             .map(|verdict| verdict.complaint)
