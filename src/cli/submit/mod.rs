@@ -46,8 +46,10 @@ Examples:
 Each line of output is one result in JSON, in the order of the input, with the
 line that it is about; a line that can't be read has its place among them. The
 sum goes to standard error.
-JSON Lines: reference, title and body are needed; examples/README.md lists the
-other fields. A line with \"handover\" is taken as jembatan.v1.Handover (an
+JSON Lines: reference, title, body, and any of kind, category, region_code,
+address, latitude, longitude, occurred_on, filed_at, channel, handling (own,
+addressed, route), addressed_to, anonymous, confidential, and reporter with
+name, nik, phone, email, address. A line with \"handover\" is taken as jembatan.v1.Handover (an
 event, for example), and keeps the \"system\" that it names:
   {\"handover\":{\"key\":\"k-7\",\"event\":{\"complaint\":{\"reference\":\"A-1\"},\"text\":\"Selesai.\",\"responded\":{}}}}
 CSV: columns reference, title, body, and any of kind, category, region, address,
