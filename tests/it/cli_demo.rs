@@ -135,6 +135,21 @@ fn a_broken_demo_fails() {
     until("no node is left", || !nodes.iter().any(|pid| lives(*pid)));
 }
 
+/// Scenario: the demo itself is killed with SIGKILL, so that it can't tidy up.
+/// Guarantee: its nodes notice and stop; none is left behind.
+#[test]
+fn a_killed_demo_leaves_no_node() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let kept = directory.path().join("kept");
+    let mut demo = Demo::start(&["--keep", kept.to_str().unwrap()]);
+    let told = demo.read_until("The city handles");
+    let nodes = Demo::nodes(&told);
+    assert!(nodes.len() == 3 && nodes.iter().all(|pid| lives(*pid)));
+    signal("-KILL", demo.child.id());
+    demo.child.wait().unwrap();
+    until("no node is left", || !nodes.iter().any(|pid| lives(*pid)));
+}
+
 /// The commands that a stay prints, by the first word of their title.
 fn commands(lines: &[String]) -> BTreeMap<String, Vec<String>> {
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();

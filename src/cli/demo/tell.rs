@@ -71,7 +71,8 @@ impl Teller {
         }
     }
 
-    /// Says what goes on, until the next line is told.
+    /// Says what goes on; it stands under what has been told, until something
+    /// else goes on.
     pub(super) fn doing(&self, what: &str) {
         self.set(what, None);
     }
@@ -88,10 +89,18 @@ impl Teller {
         *self.doing.lock().unwrap_or_else(PoisonError::into_inner) = Some(Doing { what, count });
     }
 
+    /// Nothing goes on any more.
+    pub(super) fn quiet(&self) {
+        *self.doing.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if self.ticker.is_some() {
+            eprint!("\r\x1b[2K");
+        }
+    }
+
     /// One line for the visitor.
     pub(super) fn line(&self, text: impl AsRef<str>) {
-        let mut doing = self.doing.lock().unwrap_or_else(PoisonError::into_inner);
-        *doing = None;
+        // Nothing is drawn while the line is written.
+        let _drawing = self.doing.lock().unwrap_or_else(PoisonError::into_inner);
         if self.ticker.is_some() {
             eprint!("\r\x1b[2K");
         }

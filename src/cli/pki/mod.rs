@@ -3,19 +3,16 @@
 //! as `<name>.next.*` until `install` swaps it in. `ca.pem` and `crl.pem` are
 //! lists that travel to every node.
 
+mod issue;
 mod renew;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use sha2::{Digest as _, Sha256};
 
 use crate::{
     domain::PartyId,
-    identity::{
-        Authority, Issued, Lifetime, PeerRole, Subject, TrustDomain, request, show, write_new,
-    },
+    identity::{Authority, PeerRole, Subject, TrustDomain, show},
 };
 
 use super::{
@@ -43,15 +40,15 @@ pub(super) enum Pki {
     /// Make a certificate authority: ca.pem, ca.key, crl.pem
     Init(Init),
     /// Issue a certificate with a fresh key
-    Issue(Issue),
+    Issue(issue::Issue),
     /// The next key beside the live one, with a request, or signed at once
     Renew(renew::Renew),
     /// Swap the next key and its signed certificate in; a running node takes them
     Install(renew::Install),
     /// Make a key here and a request for its certificate
-    Csr(Csr),
+    Csr(issue::Csr),
     /// Sign a request; the names are what you say here, not what it asks for
-    Sign(Sign),
+    Sign(issue::Sign),
     /// Revoke a certificate and write a new crl.pem
     Revoke(Revoke),
     /// Show what is in a certificate
@@ -89,73 +86,6 @@ pub(super) struct Whose {
     /// For the hub
     #[arg(long, group = "subject")]
     hub: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  jembatan pki issue --dir ca --hub --name hub.example --name 10.0.0.5
-  jembatan pki issue --dir lab --party pemda-33.74      for labs: the key is made here")]
-pub(super) struct Issue {
-    #[command(flatten)]
-    common: Common,
-    #[command(flatten)]
-    whose: Whose,
-    /// DNS name or IP address of the hub (may be repeated)
-    #[arg(long)]
-    name: Vec<String>,
-    /// Days that it is valid
-    #[arg(long, default_value_t = 90)]
-    days: i64,
-    /// Where <name>.crt and <name>.key go [default: the authority's directory]
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// Overwrite files that are there
-    #[arg(long)]
-    force: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  jembatan pki csr --party pemda-33.74 --out /etc/jembatan")]
-pub(super) struct Csr {
-    /// The party
-    #[arg(long)]
-    party: String,
-    /// Where <party>.csr and <party>.key go
-    #[arg(long, default_value = ".")]
-    out: PathBuf,
-    /// Overwrite files that are there
-    #[arg(long)]
-    force: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  jembatan pki sign --dir ca --party pemda-33.74 --csr pemda-33.74.csr
-  jembatan pki sign --dir ca --hub --name hub.example --csr hub.csr --days 365")]
-pub(super) struct Sign {
-    #[command(flatten)]
-    common: Common,
-    #[command(flatten)]
-    whose: Whose,
-    /// DNS name or IP address of the hub (may be repeated)
-    #[arg(long)]
-    name: Vec<String>,
-    /// The request
-    #[arg(long)]
-    csr: PathBuf,
-    /// Days that it is valid
-    #[arg(long, default_value_t = 90)]
-    days: i64,
-    /// Where the certificate goes [default: beside the request, .crt]
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// Overwrite a file that is there
-    #[arg(long)]
-    force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -234,12 +164,6 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(format!("{stem}.{ending}"))
 }
 
-/// What two operators read to each other, so that nobody signs a request that
-/// somebody else has put in its place.
-fn digest_of(request: &str) -> String {
-    hex::encode(Sha256::digest(request.trim()))
-}
-
 impl Whose {
     fn subject(&self, names: &[String]) -> anyhow::Result<(Subject, String)> {
         match &self.party {
@@ -256,90 +180,6 @@ impl Whose {
                 Ok((Subject::Hub(names.to_vec()), "hub".to_owned()))
             }
         }
-    }
-}
-
-impl Issue {
-    fn run(self) -> anyhow::Result<PathBuf> {
-        let (subject, name) = self.whose.subject(&self.name)?;
-        let domain = TrustDomain::parse(&self.common.trust_domain)?;
-        let authority = Authority::open(&self.common.dir, &domain)?;
-        let issued = authority.issue(&subject, Lifetime::days(now(), self.days))?;
-        let out = self.out.unwrap_or(self.common.dir);
-        std::fs::create_dir_all(&out).with_context(|| out.display().to_string())?;
-        let at = |ending: &str| out.join(format!("{name}.{ending}"));
-        write_pair(&issued, &at("key"), &at("crt"), self.force)?;
-        Ok(at("crt"))
-    }
-}
-
-/// Key and certificate: neither is written if one of them would overwrite.
-fn write_pair(issued: &Issued, key: &Path, certificate: &Path, force: bool) -> anyhow::Result<()> {
-    for path in [key, certificate] {
-        anyhow::ensure!(
-            force || !path.exists(),
-            "{} is there already and is not overwritten: choose another directory, say --force, or renew it: jembatan pki renew --help",
-            path.display()
-        );
-    }
-    if let Some(secret) = &issued.key {
-        write_new(key, secret, true, force)?;
-    }
-    write_new(certificate, &issued.certificate, false, force)?;
-    Ok(())
-}
-
-impl Csr {
-    fn run(self) -> anyhow::Result<PathBuf> {
-        let party = PartyId::parse(&self.party)?;
-        let at = |ending: &str| self.out.join(format!("{party}.{ending}"));
-        make_request(party.as_str(), &at("key"), &at("csr"), self.force)?;
-        eprintln!(
-            "Then: jembatan pki sign --party {party} --csr {party}.csr (at the hub), and the .crt that comes back stands beside the key."
-        );
-        Ok(at("csr"))
-    }
-}
-
-/// A fresh key and a request for its certificate. A key that is there is the
-/// only one of its kind: nothing goes over it unasked.
-fn make_request(name: &str, key: &Path, csr: &Path, force: bool) -> anyhow::Result<()> {
-    for path in [key, csr] {
-        anyhow::ensure!(
-            force || !path.exists(),
-            "{} is there already and is not overwritten: choose another place, say --force, or make the next key beside it: jembatan pki renew --help",
-            path.display()
-        );
-    }
-    let (text, secret) = request(name)?;
-    write_new(key, &secret, true, force)?;
-    write_new(csr, &text, false, force)?;
-    eprintln!(
-        "Send {} to the hub's operator; {} never leaves this machine.\nSHA-256 of the request, to be compared by telephone: {}",
-        csr.display(),
-        key.display(),
-        digest_of(&text)
-    );
-    Ok(())
-}
-
-impl Sign {
-    fn run(self) -> anyhow::Result<PathBuf> {
-        let (subject, _) = self.whose.subject(&self.name)?;
-        let domain = TrustDomain::parse(&self.common.trust_domain)?;
-        let authority = Authority::open(&self.common.dir, &domain)?;
-        let csr = std::fs::read_to_string(&self.csr)
-            .with_context(|| format!("{} can't be read", self.csr.display()))?;
-        let issued = authority.sign(&csr, &subject, Lifetime::days(now(), self.days))?;
-        let path = self.out.unwrap_or_else(|| with_ending(&self.csr, "crt"));
-        write_new(&path, &issued.certificate, false, self.force)?;
-        eprintln!(
-            "SHA-256 of the request, to be compared by telephone: {}\nSend back {} and, the first time, {} (it is the region's roots.pem).",
-            digest_of(&csr),
-            path.display(),
-            authority.directory().join("ca.pem").display()
-        );
-        Ok(path)
     }
 }
 

@@ -14,7 +14,11 @@ use crate::identity::{
     show,
 };
 
-use super::{super::now, make_request, with_ending, write_pair};
+use super::{
+    super::now,
+    issue::{make_request, write_pair},
+    with_ending,
+};
 
 /// Makes the next key as <name>.next.key beside the certificate. Without --dir
 /// a request for its certificate goes to <name>.next.csr; with --dir, where the
