@@ -8,7 +8,10 @@ use crate::config::{
     ADAPTER_FILE, AdapterConfig, DIRECTORY_FILE, DirectoryFile, HUB_FILE, HubConfig, load,
 };
 
-use super::Done;
+use super::{
+    Done,
+    output::{Output, json},
+};
 
 /// Which file.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -26,7 +29,9 @@ pub(super) enum Kind {
 #[command(after_help = "\
 Examples:
   jembatan config init adapter > adapter.toml
-  jembatan config check adapter adapter.toml")]
+  jembatan config check adapter adapter.toml        names file, line and key of what is wrong
+  jembatan config show hub hub.toml                 with all defaults
+  jembatan config show hub hub.toml --output json")]
 pub(super) enum Config {
     /// Print the documented default file
     Init {
@@ -50,7 +55,7 @@ pub(super) enum Config {
 }
 
 impl Config {
-    pub(super) fn run(self) -> anyhow::Result<Done> {
+    pub(super) fn run(self, output: Output) -> anyhow::Result<Done> {
         match self {
             Self::Init { kind } => print!(
                 "{}",
@@ -64,6 +69,11 @@ impl Config {
                 text(kind, &file)?;
                 eprintln!("{} is good", file.display());
             }
+            Self::Show { kind, file } if output.is_json(false) => match kind {
+                Kind::Hub => json(&load::<HubConfig>(&file)?)?,
+                Kind::Adapter => json(&load::<AdapterConfig>(&file)?)?,
+                Kind::Directory => json(&load::<DirectoryFile>(&file)?)?,
+            },
             Self::Show { kind, file } => print!("{}", text(kind, &file)?),
         }
         Ok(Done::All)

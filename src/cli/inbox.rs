@@ -7,6 +7,7 @@ use crate::wire::v1;
 use super::{
     Done,
     client::{DoorArgs, refused},
+    output::{Output, json, line, time, word},
 };
 
 /// Reads the inbox of a door: one JSON object a line.
@@ -16,7 +17,10 @@ Examples:
   jembatan inbox                      what has not been acknowledged yet
   jembatan inbox --follow             and whatever comes
   jembatan inbox --follow --ack       and acknowledge each page once it is written
-  jembatan inbox --ack-through 1790000000-42")]
+  jembatan inbox --output table       one readable line for each
+  jembatan inbox --ack-through 1790000000-42
+With --ack a page is acknowledged after it has been written; if it can't be
+written, it is not, and comes again.")]
 pub(super) struct Inbox {
     #[command(flatten)]
     door: DoorArgs,
@@ -35,14 +39,14 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    pub(super) async fn run(self) -> anyhow::Result<Done> {
+    pub(super) async fn run(self, output: Output) -> anyhow::Result<Done> {
         let mut gateway = self.door.gateway().await?;
         if let Some(through) = self.ack_through {
             let answer = gateway
                 .acknowledge_inbox(v1::AcknowledgeInboxRequest { through })
                 .await
                 .map_err(refused)?;
-            println!("{}", answer.into_inner().through);
+            line(answer.into_inner().through)?;
             return Ok(Done::All);
         }
         let mut after = self.after;
@@ -59,7 +63,11 @@ impl Inbox {
                 .into_inner()
                 .items;
             for item in &items {
-                println!("{}", serde_json::to_string(item)?);
+                if output.is_json_by_default() {
+                    json(item)?;
+                } else {
+                    line(in_words(item))?;
+                }
             }
             match items.last() {
                 Some(last) => {
@@ -77,4 +85,34 @@ impl Inbox {
             }
         }
     }
+}
+
+fn in_words(item: &v1::InboxItem) -> String {
+    let said = match &item.item {
+        Some(v1::inbox_item::Item::Event(event)) => {
+            let header = event.header.clone().unwrap_or_default();
+            let status = v1::Status::try_from(header.status).unwrap_or_default();
+            format!(
+                "{}  {} revision {} by {}: {}",
+                time(header.accepted_at.as_ref()),
+                header.tracking_id,
+                header.revision,
+                header.party,
+                word(status.as_str_name(), "STATUS_")
+            )
+        }
+        Some(v1::inbox_item::Item::Decision(decision)) => {
+            let outcome = v1::Outcome::try_from(decision.outcome).unwrap_or_default();
+            let outcome = word(outcome.as_str_name(), "OUTCOME_");
+            match &decision.rejection {
+                Some(rejection) => format!("own, {outcome}: {}", rejection.text_en),
+                None => format!(
+                    "own, {outcome}: {} revision {}",
+                    decision.tracking_id, decision.revision
+                ),
+            }
+        }
+        None => "of a kind that this version does not know".to_owned(),
+    };
+    format!("{}  {said}", item.cursor)
 }

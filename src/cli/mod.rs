@@ -12,9 +12,11 @@ mod client;
 mod complaint;
 mod config;
 mod demo;
-mod directory;
 mod inbox;
+mod institutions;
 mod lab;
+mod output;
+mod parties;
 mod pki;
 mod records;
 mod serve;
@@ -28,6 +30,13 @@ use clap::{Parser, Subcommand};
 
 /// Exit codes, as `jembatan --help` lists them.
 const EXIT_HELP: &str = "\
+Examples:
+  jembatan demo                                 watch it, with the proof
+  jembatan config init adapter > adapter.toml   then: jembatan adapter --config adapter.toml
+  jembatan submit examples/complaints.jsonl
+  jembatan status --output json
+Each command has its own --help with examples. --output table|json says how data
+are printed; data go to standard output, everything else to standard error.
 Exit codes: 0 done; 1 failed (the message says why); 2 wrong usage; \
 3 done in part: some items were refused (they are listed).";
 
@@ -36,6 +45,8 @@ Exit codes: 0 done; 1 failed (the message says why); 2 wrong usage; \
 #[derive(Debug, Parser)]
 #[command(name = "jembatan", version, after_help = EXIT_HELP)]
 struct Cli {
+    #[command(flatten)]
+    output: output::Output,
     #[command(subcommand)]
     command: Command,
 }
@@ -48,8 +59,10 @@ enum Command {
     /// Measure: hub and adapter as separate processes over mutual TLS, fully durable
     Bench(bench::Bench),
     /// Run the national node
+    #[command(after_help = serve::HUB_EXAMPLES)]
     Hub(serve::Serve),
     /// Run the node of a region
+    #[command(after_help = serve::ADAPTER_EXAMPLES)]
     Adapter(serve::Serve),
     /// Certificates for labs and pilots
     #[command(subcommand)]
@@ -66,10 +79,10 @@ enum Command {
     Complaint(complaint::Complaint),
     /// Parties that may connect to the hub
     #[command(subcommand)]
-    Parties(directory::Parties),
+    Parties(parties::Parties),
     /// Institutions, and the party through which each is reached
     #[command(subcommand)]
-    Institutions(directory::Institutions),
+    Institutions(institutions::Institutions),
     /// How the synchronisation stands
     Status(status::Status),
     /// Make a token for a local system
@@ -96,7 +109,7 @@ pub fn main() -> ExitCode {
         .enable_all()
         .build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(run(cli.command)),
+        Ok(runtime) => runtime.block_on(run(cli.command, cli.output)),
         Err(error) => Err(error.into()),
     };
     match outcome {
@@ -109,21 +122,21 @@ pub fn main() -> ExitCode {
     }
 }
 
-async fn run(command: Command) -> anyhow::Result<Done> {
+async fn run(command: Command, output: output::Output) -> anyhow::Result<Done> {
     match command {
         Command::Demo(demo) => demo.run().await,
         Command::Bench(bench) => bench.run().await,
         Command::Hub(serve) => serve.hub().await,
         Command::Adapter(serve) => serve.adapter().await,
-        Command::Pki(pki) => pki.run(),
-        Command::Config(config) => config.run(),
-        Command::Submit(submit) => submit.run().await,
-        Command::Inbox(inbox) => inbox.run().await,
-        Command::Complaint(complaint) => complaint.run().await,
-        Command::Parties(parties) => parties.run().await,
-        Command::Institutions(institutions) => institutions.run().await,
-        Command::Status(status) => status.run().await,
-        Command::Token(token) => token.run(),
+        Command::Pki(pki) => pki.run(output),
+        Command::Config(config) => config.run(output),
+        Command::Submit(submit) => submit.run(output).await,
+        Command::Inbox(inbox) => inbox.run(output).await,
+        Command::Complaint(complaint) => complaint.run(output).await,
+        Command::Parties(parties) => parties.run(output).await,
+        Command::Institutions(institutions) => institutions.run(output).await,
+        Command::Status(status) => status.run(output).await,
+        Command::Token(token) => token.run(output),
     }
 }
 

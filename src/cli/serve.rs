@@ -19,17 +19,32 @@ use crate::{
 
 use super::Done;
 
+pub(super) const HUB_EXAMPLES: &str = "\
+Examples:
+  jembatan config init hub > hub.toml           every key with a sentence
+  jembatan config check hub hub.toml
+  jembatan hub --config hub.toml
+Once it serves, one line of JSON with its addresses goes to standard output; the
+log goes to standard error.";
+
+pub(super) const ADAPTER_EXAMPLES: &str = "\
+Examples:
+  jembatan config init adapter > adapter.toml   every key with a sentence
+  jembatan pki csr --party pemda-33.74          the hub's operator signs it: pki sign
+  jembatan config check adapter adapter.toml
+  jembatan adapter --config adapter.toml
+Once it serves, one line of JSON with its addresses goes to standard output; the
+log goes to standard error.";
+
 /// Runs until SIGTERM or SIGINT; a second signal ends it at once.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  jembatan config init hub > hub.toml
-  jembatan hub --config hub.toml
-Once it serves, one line of JSON with its addresses goes to standard output.")]
 pub(super) struct Serve {
     /// The configuration file
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
+    /// Also stop when standard input ends: a laboratory's node must not outlive it
+    #[arg(long, hide = true)]
+    until_input_ends: bool,
 }
 
 impl Serve {
@@ -37,7 +52,7 @@ impl Serve {
         let config: HubConfig = load(&self.config)?;
         log_to_stderr(&config.log)?;
         let (ready, addresses) = oneshot::channel::<hub::HubAddresses>();
-        let stop = on_signal()?;
+        let stop = self.on_end()?;
         tokio::spawn(async move {
             if let Ok(found) = addresses.await {
                 println!(
@@ -54,7 +69,7 @@ impl Serve {
         let config: AdapterConfig = load(&self.config)?;
         log_to_stderr(&config.log)?;
         let (ready, addresses) = oneshot::channel::<adapter::AdapterAddresses>();
-        let stop = on_signal()?;
+        let stop = self.on_end()?;
         tokio::spawn(async move {
             if let Ok(found) = addresses.await {
                 println!(
@@ -65,6 +80,18 @@ impl Serve {
         });
         adapter::run(config, Arc::new(SystemClock), ready, stop).await?;
         Ok(Done::All)
+    }
+
+    fn on_end(&self) -> anyhow::Result<CancellationToken> {
+        let stop = on_signal()?;
+        if self.until_input_ends {
+            let token = stop.clone();
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+                token.cancel();
+            });
+        }
+        Ok(stop)
     }
 }
 
@@ -85,7 +112,7 @@ fn log_to_stderr(log: &LogConfig) -> anyhow::Result<()> {
 }
 
 /// Cancelled at the first SIGTERM or SIGINT; the second one ends the process.
-fn on_signal() -> anyhow::Result<CancellationToken> {
+pub(super) fn on_signal() -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;

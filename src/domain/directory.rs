@@ -67,6 +67,9 @@ pub struct Institution {
     /// Region, for local governments.
     #[serde(default)]
     pub region: Option<RegionCode>,
+    /// A disabled one gets no complaint any more; those that it has stay.
+    #[serde(default = "yes")]
+    pub enabled: bool,
 }
 
 /// A category of complaints.
@@ -119,6 +122,16 @@ impl Directory {
             .map(|party| &party.id)
     }
 
+    /// Whether a complaint can go to an institution: it is enabled, and
+    /// somebody reads for it.
+    pub fn takes_in(&self, institution: &InstitutionCode) -> bool {
+        let is_enabled = self
+            .institutions
+            .get(institution)
+            .is_some_and(|found| found.enabled);
+        is_enabled && self.reader_of(institution).is_some()
+    }
+
     /// The party that reads for national triage, if there is one and it may.
     pub fn triage_reader(&self) -> Option<&PartyId> {
         let national = self.national.as_ref()?;
@@ -165,7 +178,7 @@ impl Directory {
                 (Some(_), None) => false,
             };
             let category_fits = rule.category.is_none() || rule.category.as_ref() == category;
-            region_fits && category_fits && self.reader_of(&rule.institution).is_some()
+            region_fits && category_fits && self.takes_in(&rule.institution)
         };
         let rank = |rule: &RoutingRule| {
             let region = rule.region.as_ref().map_or(0, |code| code.as_str().len());

@@ -111,7 +111,7 @@ impl Door {
         let mut results: Vec<Option<Result<Receipt, DoorError>>> = Vec::new();
         let mut batch = Vec::new();
         for handover in handovers {
-            match self.prepare(caller, handover, now).await {
+            match self.prepare(caller, handover, now, &batch).await {
                 Ok(new) => {
                     batch.push(new);
                     results.push(None);
@@ -344,6 +344,7 @@ impl Door {
         caller: &Caller,
         mut handover: Handover,
         now: Micros,
+        before: &[NewSubmission],
     ) -> Result<NewSubmission, DoorError> {
         handover
             .validate(&self.policy)
@@ -357,7 +358,14 @@ impl Door {
                 None
             }
             Item::Event(new) => {
-                let id = self.find(caller, &handover.system, &new.complaint).await?;
+                let found = self.find(caller, &handover.system, &new.complaint).await;
+                let id = match found {
+                    Err(DoorError::UnknownComplaint) => {
+                        filed_before(caller, &handover.system, &new.complaint, before)
+                            .ok_or(DoorError::UnknownComplaint)?
+                    }
+                    other => other?,
+                };
                 map_event(&caller.status_map, new);
                 Some(id)
             }
@@ -379,6 +387,27 @@ impl Door {
             handover_digest: digest,
         })
     }
+}
+
+/// A complaint that is filed in the same batch, before the event that names
+/// it: a stream hands both over, and the store has neither yet.
+fn filed_before(
+    caller: &Caller,
+    system: &SystemName,
+    name: &ComplaintName,
+    before: &[NewSubmission],
+) -> Option<ComplaintId> {
+    let id = match name {
+        ComplaintName::Reference(reference) => {
+            ComplaintId::derive(&caller.party, system, reference)
+        }
+        ComplaintName::Id(id) => *id,
+        ComplaintName::TrackingId(_) => return None,
+    };
+    let is_filed = before.iter().any(|new| {
+        new.event.complaint_id == id && matches!(new.event.body, EventBody::Filed { .. })
+    });
+    is_filed.then_some(id)
 }
 
 fn map_status(map: &StatusMap, status: &mut LocalStatus) -> Mapped {

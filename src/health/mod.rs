@@ -67,7 +67,11 @@ impl Source {
             }
             let heads = self.store.heads(&party).await?;
             let counts = self.store.counts(&party).await?;
-            let judged = judge(link.as_ref(), &heads, self.hub.is_some(), now);
+            let judged = if self.is_disabled(&party) {
+                verdict::disabled(link.as_ref(), &party)
+            } else {
+                judge(link.as_ref(), &heads, self.hub.is_some(), now)
+            };
             found.push(PartyHealth {
                 party,
                 link,
@@ -77,5 +81,13 @@ impl Source {
             });
         }
         Ok(found)
+    }
+
+    /// Only the hub knows who is.
+    fn is_disabled(&self, party: &PartyId) -> bool {
+        let Some(hub) = &self.hub else { return false };
+        let registry = hub.registry().borrow().clone();
+        let known = registry.directory.parties.get(party);
+        known.is_some_and(|party| !party.enabled)
     }
 }

@@ -1,7 +1,7 @@
 //! One word for how a party stands, since when, and what to do.
 
 use crate::{
-    domain::Micros,
+    domain::{Micros, PartyId},
     link::{LinkState, Phase},
     store::Heads,
     wire::v1::Verdict,
@@ -29,9 +29,9 @@ pub struct Judged {
 pub fn judge(link: Option<&LinkState>, heads: &Heads, is_hub: bool, now: Micros) -> Judged {
     let Some(link) = link else {
         return Judged {
-            verdict: Verdict::Healthy,
+            verdict: Verdict::NoLink,
             since: None,
-            explanation: "keeps no link: calls when it wants to".to_owned(),
+            explanation: "keeps no link (unary, or behind this door): it calls when it wants to, so whether it does well can't be seen from here".to_owned(),
         };
     };
     let told = |verdict, since, explanation: String| Judged {
@@ -57,6 +57,18 @@ pub fn judge(link: Option<&LinkState>, heads: &Heads, is_hub: bool, now: Micros)
             told(Verdict::Mismatch, link.since, format!("{reason}: {why}"))
         }
         Phase::Connected => judge_connected(link, heads, now),
+    }
+}
+
+/// The verdict on a party that the hub's operator has disabled, whatever its
+/// link says: it can't connect, so "healthy" would be a lie.
+pub(super) fn disabled(link: Option<&LinkState>, party: &PartyId) -> Judged {
+    Judged {
+        verdict: Verdict::Disabled,
+        since: link.map(|link| link.since).filter(|since| since.0 > 0),
+        explanation: format!(
+            "disabled at the hub: it can't connect; `jembatan parties enable {party}` lets it in again"
+        ),
     }
 }
 
@@ -99,10 +111,7 @@ fn judge_connected(link: &LinkState, heads: &Heads, now: Micros) -> Judged {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        domain::PartyId,
-        exchange::{Direction, Place},
-    };
+    use crate::exchange::{Direction, Place};
 
     fn heads(oldest: Option<i64>) -> Heads {
         let party = PartyId::parse("pemda-33").unwrap();
@@ -117,6 +126,22 @@ mod tests {
             oldest_waiting: oldest.map(Micros),
             copy_wanted: None,
         }
+    }
+
+    /// Scenario: a party that keeps no link, and one whose link is up in the
+    /// very moment in which it is disabled.
+    /// Guarantee: neither is healthy, and the second is told how to come back.
+    #[test]
+    fn no_link_and_disabled_are_not_healthy() {
+        let verdict = judge(None, &heads(None), true, Micros(0)).verdict;
+        assert_eq!(verdict, Verdict::NoLink);
+        let mut link = LinkState::new(Micros(0));
+        link.enter(Phase::Connected, Micros(1_000_000));
+        let party = PartyId::parse("pemda-33").unwrap();
+        let judged = disabled(Some(&link), &party);
+        assert_eq!(judged.verdict, Verdict::Disabled);
+        assert_eq!(judged.since, Some(Micros(1_000_000)));
+        assert!(judged.explanation.contains("parties enable pemda-33"));
     }
 
     /// Scenario: a link that says "connected" while nothing is heard, or while

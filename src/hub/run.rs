@@ -283,12 +283,18 @@ async fn register(store: &SqliteStore, config: &HubConfig) -> Result<(), HubErro
             directory
         }
     };
-    for party in directory.parties.into_values() {
+    for mut party in directory.parties.into_values() {
+        // The file says "enabled" by default: whom an operator has disabled
+        // since must not come back with a restart.
+        let before = known.parties.get(&party.id);
+        party.enabled &= before.is_none_or(|before| before.enabled);
         if known.parties.get(&party.id) != Some(&party) {
             store.put_party(party).await?;
         }
     }
-    for institution in directory.institutions.into_values() {
+    for mut institution in directory.institutions.into_values() {
+        let before = known.institutions.get(&institution.code);
+        institution.enabled &= before.is_none_or(|before| before.enabled);
         if known.institutions.get(&institution.code) != Some(&institution) {
             store.put_institution(institution).await?;
         }

@@ -81,6 +81,7 @@ pub fn institution_to_proto(institution: &Institution) -> v1::Institution {
             .as_ref()
             .map_or("", |code| code.as_str())
             .to_owned(),
+        disabled: !institution.enabled,
     }
 }
 
@@ -96,6 +97,7 @@ pub fn institution_from_proto(institution: Option<v1::Institution>) -> Parsed<In
         parent,
         party,
         region,
+        disabled,
     } = institution;
     Ok(Institution {
         code: text_id("institution.code", &code, InstitutionCode::parse)?,
@@ -103,6 +105,7 @@ pub fn institution_from_proto(institution: Option<v1::Institution>) -> Parsed<In
         parent: optional_id("institution.parent", &parent, InstitutionCode::parse)?,
         party: text_id("institution.party", &party, PartyId::parse)?,
         region: optional_id("institution.region", &region, RegionCode::parse)?,
+        enabled: !disabled,
     })
 }
 

@@ -3,6 +3,11 @@
 
 mod announced;
 mod architecture;
+mod cli;
+mod cli_complaint;
+mod cli_demo;
+mod cli_pki;
+mod cli_submit;
 mod contract;
 mod doors;
 mod golden;

@@ -255,7 +255,7 @@ pub(crate) fn issue(authority: &Authority, name: &str, subject: &Subject) {
 }
 
 /// The hub must come back on its port after a kill, so it needs a known one.
-fn free_port() -> SocketAddr {
+pub(crate) fn free_port() -> SocketAddr {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     socket.local_addr().unwrap()
 }

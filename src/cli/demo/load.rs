@@ -1,6 +1,14 @@
 //! Load, and what happens to lines, processes and disks meanwhile.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    ops::RangeInclusive,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
@@ -24,11 +32,21 @@ const AT_ONCE: usize = 32;
 pub(super) struct Ledger {
     pub(super) complaints: u64,
     pub(super) retries: u64,
+    /// Handed over again to a node that had forgotten them: the hub has to
+    /// find them.
+    pub(super) duplicates: u64,
+    /// The same with other content.
+    pub(super) conflicts: u64,
 }
 
-fn batch(records: &[Record], party: &str, copies: u32) -> anyhow::Result<Vec<v1::NewComplaint>> {
+/// Numbered copies of a party's complaints.
+pub(super) fn batch(
+    records: &[Record],
+    party: &str,
+    copies: RangeInclusive<u32>,
+) -> anyhow::Result<Vec<v1::NewComplaint>> {
     let mut batch = Vec::new();
-    for copy in 1..=copies {
+    for copy in copies {
         for record in records {
             let owner = match record.party.as_deref() {
                 Some(PROVINCE) => PROVINCE,
@@ -50,10 +68,11 @@ fn batch(records: &[Record], party: &str, copies: u32) -> anyhow::Result<Vec<v1:
 }
 
 /// A local system that sends until each is answered, as every one should.
-async fn send_all(
+pub(super) async fn send_all(
     gateway: Gateway,
     batch: &[v1::NewComplaint],
     pause: Duration,
+    done: &Arc<AtomicU64>,
 ) -> (BTreeSet<String>, Vec<v1::NewComplaint>) {
     let sent = stream::iter(batch.iter().cloned()).map(|new| {
         let mut gateway = gateway.clone();
@@ -82,6 +101,7 @@ async fn send_all(
         match outcome {
             Ok(id) => {
                 stored.insert(id);
+                done.fetch_add(1, Relaxed);
             }
             Err(new) => failed.push(new),
         }
@@ -101,14 +121,15 @@ pub(super) async fn under_load(
     teller.chapter(&format!(
         "Load: {all} complaints ({copies} numbered copies of each); a line is cut, a node is killed"
     ));
-    let national = batch(records, NATIONAL, copies)?;
-    let province = batch(records, PROVINCE, copies)?;
-    let city = batch(records, CITY, copies)?;
+    let national = batch(records, NATIONAL, 1..=copies)?;
+    let province = batch(records, PROVINCE, 1..=copies)?;
+    let city = batch(records, CITY, 1..=copies)?;
     let pause = Duration::from_millis(20);
     let mut ledger = Ledger {
         complaints: (national.len() + province.len() + city.len()) as u64,
-        retries: 0,
+        ..Ledger::default()
     };
+    let done = teller.counting("stored at the doors:", ledger.complaints);
     let (nation_door, province_door, city_door) = (
         cast.nation.gateway.clone(),
         cast.province.gateway.clone(),
@@ -124,9 +145,9 @@ pub(super) async fn under_load(
         anyhow::Ok(())
     };
     let (nation, province_sent, city_sent, disturbed) = tokio::join!(
-        send_all(nation_door, &national, pause),
-        send_all(province_door, &province, pause),
-        send_all(city_door, &city, pause),
+        send_all(nation_door, &national, pause, &done),
+        send_all(province_door, &province, pause, &done),
+        send_all(city_door, &city, pause, &done),
         disturb,
     );
     disturbed?;
@@ -154,6 +175,7 @@ pub(super) async fn under_load(
         cast.province.gateway.clone(),
         &province_sent.1,
         Duration::ZERO,
+        &done,
     )
     .await;
     ledger.retries += province_sent.1.len() as u64;
@@ -166,6 +188,7 @@ pub(super) async fn under_load(
         ledger.complaints
     );
     for (node, name) in [(&world.province, PROVINCE), (&world.city, CITY)] {
+        teller.doing(&format!("waiting until the hub has decided all of {name}"));
         settle(node, name).await?;
     }
     teller.good(&format!(
@@ -200,44 +223,4 @@ pub(super) async fn settle(node: &Node, party: &str) -> anyhow::Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-}
-
-/// The city's node loses its disk.
-pub(super) async fn lost_disk(
-    world: &mut World,
-    cast: &mut Cast,
-    teller: &mut Teller,
-) -> anyhow::Result<()> {
-    teller.chapter("The city's node loses its disk");
-    let head = submissions_head(&world.city, CITY).await?;
-    world.city.kill().await?;
-    let data = world.directory.join(format!("{CITY}-data"));
-    std::fs::remove_dir_all(&data).with_context(|| data.display().to_string())?;
-    teller.step(
-        CITY,
-        &format!("killed, its data directory deleted: {head} submissions gone here"),
-    );
-    world.city.restart().await?;
-    cast.city.moves_to(world.city.gateway().await?);
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-    while submissions_head(&world.city, CITY).await.unwrap_or(0) < head {
-        anyhow::ensure!(
-            tokio::time::Instant::now() < deadline,
-            "the tail did not come back"
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    settle(&world.city, CITY).await?;
-    teller.good(&format!("started with an empty disk: took its {head} submissions and its whole inbox back from the hub"));
-    Ok(())
-}
-
-async fn submissions_head(node: &Node, party: &str) -> anyhow::Result<u64> {
-    let request = v1::GetJournalChainRequest {
-        party: party.to_owned(),
-        journal: v1::Journal::Submissions as i32,
-        position: 0,
-    };
-    let answer = node.health().await?.get_journal_chain(request).await?;
-    Ok(answer.into_inner().place.map_or(0, |place| place.position))
 }

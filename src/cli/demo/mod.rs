@@ -1,9 +1,12 @@
 //! `jembatan demo`: the main job on real input, in one command.
 
+mod disk;
+mod invite;
 mod load;
 mod people;
 mod proof;
 mod relay;
+mod robot;
 mod stay;
 mod story;
 mod tell;
@@ -14,7 +17,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::{Done, lab::LabDirectory, records::Record};
+use super::{Done, lab::LabDirectory, records::Record, serve::on_signal};
 use tell::Teller;
 use world::World;
 
@@ -47,14 +50,31 @@ impl Demo {
         let mut directory = LabDirectory::new(self.keep.as_deref())?;
         let mut teller = Teller::new();
         teller.opening(records.len());
-        let outcome = self.play(&directory.path, &records, &mut teller).await;
-        if let Err(error) = outcome {
+        // Whatever ends the demo ends its nodes: they stop with it (see Node).
+        let stop = on_signal()?;
+        let played = tokio::select! {
+            outcome = self.play(&directory.path, &records, &mut teller) => outcome,
+            () = stop.cancelled() => anyhow::bail!("interrupted before its end"),
+        };
+        let (world, mut cast) = played.map_err(|error| {
             directory.is_kept = true;
-            return Err(error.context(format!(
+            error.context(format!(
                 "the demo failed; configuration, stores and logs are in {}",
                 directory.path.display()
-            )));
-        }
+            ))
+        })?;
+        teller.quiet();
+        let stayed = if self.stay {
+            tokio::select! {
+                outcome = stay::stay(&world, &mut cast) => outcome,
+                () = stop.cancelled() => Ok(()),
+            }
+        } else {
+            Ok(())
+        };
+        world.stop().await;
+        stayed?;
+        teller.closing(self.stay);
         Ok(Done::All)
     }
 
@@ -63,7 +83,8 @@ impl Demo {
         directory: &std::path::Path,
         records: &[Record],
         teller: &mut Teller,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<(World, story::Cast)> {
+        teller.doing("starting three nodes");
         let mut world = World::build(directory, records).await?;
         teller.world(&world);
         let mut cast = story::Cast::meet(&world).await?;
@@ -72,15 +93,19 @@ impl Demo {
         story::triage(&mut cast, records, teller).await?;
         story::from_above(&mut cast, records, teller).await?;
         story::again(&mut cast, records, teller).await?;
-        let ledger = load::under_load(&mut world, &mut cast, records, self.copies, teller).await?;
-        load::lost_disk(&mut world, &mut cast, teller).await?;
+        let mut ledger =
+            load::under_load(&mut world, &mut cast, records, self.copies, teller).await?;
+        let copies = self.copies;
+        disk::lost(
+            &mut world,
+            &mut cast,
+            (records, copies),
+            &mut ledger,
+            teller,
+        )
+        .await?;
         proof::prove(&world, &mut cast, &ledger, teller).await?;
-        if self.stay {
-            stay::stay(&world, &mut cast).await?;
-        }
-        world.stop().await;
-        teller.closing(self.stay);
-        Ok(())
+        Ok((world, cast))
     }
 }
 

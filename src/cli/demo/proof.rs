@@ -14,6 +14,9 @@ use super::{
     world::{CITY, NATIONAL, PROVINCE, World},
 };
 
+/// Complaints of the stories; they come on top of the load.
+const STORIES: u64 = 4;
+
 /// Events of the four stories that each party handed over come on top of the
 /// load; both are counted where they were accepted, so the proof needs only
 /// what the doors answered and what the hub holds.
@@ -24,8 +27,9 @@ pub(super) async fn prove(
     teller: &mut Teller,
 ) -> anyhow::Result<()> {
     teller.chapter("The proof");
-    println!(
-        "   journal                    at the region              at the hub                 the same?"
+    teller.doing("comparing both ends of every journal");
+    teller.line(
+        "   journal                    at the region              at the hub                 the same?",
     );
     let mut differ = 0;
     for (party, node) in [(PROVINCE, &world.province), (CITY, &world.city)] {
@@ -36,20 +40,19 @@ pub(super) async fn prove(
             let (here, there) = both_ends(node, &world.hub, party, journal).await?;
             let is_same = here == there && here.position > 0;
             differ += u32::from(!is_same);
-            println!(
+            teller.line(format!(
                 "   {party:<12} {name:<12}  {}  {}  {}",
                 short(&here),
                 short(&there),
                 if is_same { "yes" } else { "NO" }
-            );
+            ));
         }
     }
     anyhow::ensure!(differ == 0, "{differ} journals differ");
 
+    teller.doing("reading every inbox from its beginning");
+    let mut sum = Counted::default();
     let mut handed_in = 0;
-    let mut decided = 0;
-    let mut tracking_ids = BTreeSet::new();
-    let mut filings = 0;
     for (name, person, head) in [
         (
             NATIONAL,
@@ -63,22 +66,37 @@ pub(super) async fn prove(
         ),
         (CITY, &mut cast.city, head_of(&world.city, CITY).await?),
     ] {
-        let found = count(name, person, head).await?;
         handed_in += head;
-        decided += found.decisions;
-        filings += found.filings;
-        tracking_ids.extend(found.tracking_ids);
+        sum.add(count(name, person, head).await?);
     }
-    println!(
-        "   counts     handed in {handed_in}, decided and told {decided}; complaints {filings}, different Tracking IDs {}",
+    let Counted {
+        accepted,
+        duplicates,
+        conflicts,
+        filings,
+        ref tracking_ids,
+    } = sum;
+    let decided = accepted + duplicates + conflicts;
+    teller.line(format!(
+        "   counts     handed in {handed_in}, decided and told {decided}: accepted {accepted}, duplicates {duplicates}, conflicts {conflicts}"
+    ));
+    teller.line(format!(
+        "   complaints filed {}, accepted {filings}, different Tracking IDs {}",
+        ledger.complaints + STORIES,
         tracking_ids.len()
-    );
+    ));
     anyhow::ensure!(handed_in == decided, "{handed_in} in, {decided} out");
     anyhow::ensure!(
-        filings == tracking_ids.len() as u64 && filings == ledger.complaints + 4,
+        filings == tracking_ids.len() as u64 && filings == ledger.complaints + STORIES,
         "{} complaints were filed, {filings} accepted, {} Tracking IDs",
-        ledger.complaints + 4,
+        ledger.complaints + STORIES,
         tracking_ids.len()
+    );
+    anyhow::ensure!(
+        (duplicates, conflicts) == (ledger.duplicates, ledger.conflicts),
+        "{} were handed over again and {} with other content; the hub found {duplicates} and {conflicts}",
+        ledger.duplicates,
+        ledger.conflicts
     );
     let status = world
         .hub
@@ -87,10 +105,10 @@ pub(super) async fn prove(
         .get_sync_status(v1::GetSyncStatusRequest::default())
         .await?
         .into_inner();
-    println!(
+    teller.line(format!(
         "   owners     orphans {}; in national triage {} (each with the national desk as its reader)",
         status.orphans, status.in_triage
-    );
+    ));
     anyhow::ensure!(status.orphans == 0, "{} orphans", status.orphans);
     teller.note(&format!(
         "{} complaints under load, {} of them sent twice; equal chains mean: both ends hold the same bytes, in the same order",
@@ -137,40 +155,66 @@ async fn head_of(node: &Node, party: &str) -> anyhow::Result<u64> {
     Ok(place(node, party, v1::Journal::Submissions).await?.position)
 }
 
+/// What inboxes say of the submissions.
+#[derive(Default)]
 struct Counted {
-    decisions: u64,
+    accepted: u64,
+    duplicates: u64,
+    conflicts: u64,
     filings: u64,
     tracking_ids: BTreeSet<String>,
 }
 
+impl Counted {
+    fn add(&mut self, other: Self) {
+        self.accepted += other.accepted;
+        self.duplicates += other.duplicates;
+        self.conflicts += other.conflicts;
+        self.filings += other.filings;
+        self.tracking_ids.extend(other.tracking_ids);
+    }
+}
+
 /// What a local system finds in its inbox: one decision for each submission,
-/// no event twice.
+/// no event twice, and each event accepted once, however often it was sent.
 async fn count(name: &str, person: &mut Person, head: u64) -> anyhow::Result<Counted> {
     let inbox = person.read_inbox().await?;
     let doubled = inbox.events.values().filter(|times| **times > 1).count();
     anyhow::ensure!(doubled == 0, "{name}: {doubled} events came twice");
-    let ids: BTreeSet<_> = inbox
-        .decisions
-        .iter()
-        .map(|decision| decision.event_id.clone())
-        .collect();
     anyhow::ensure!(
-        ids.len() == inbox.decisions.len() && ids.len() as u64 == head,
-        "{name}: {head} submissions, {} decisions on {} events",
-        inbox.decisions.len(),
-        ids.len()
+        inbox.decisions.len() as u64 == head,
+        "{name}: {head} submissions, {} decisions",
+        inbox.decisions.len()
     );
-    let accepted = inbox
-        .decisions
-        .iter()
-        .filter(|decision| decision.outcome == v1::Outcome::Accepted as i32);
-    let filed: Vec<_> = accepted.filter(|decision| decision.revision == 1).collect();
-    Ok(Counted {
-        decisions: inbox.decisions.len() as u64,
-        filings: filed.len() as u64,
-        tracking_ids: filed
-            .iter()
-            .map(|decision| decision.tracking_id.clone())
-            .collect(),
-    })
+    let mut found = Counted::default();
+    let mut accepted = BTreeSet::new();
+    for decision in &inbox.decisions {
+        if decision.outcome == v1::Outcome::Accepted as i32 {
+            found.accepted += 1;
+            anyhow::ensure!(
+                accepted.insert(decision.event_id.clone()),
+                "{name}: an event was accepted twice"
+            );
+            if decision.revision == 1 {
+                found.filings += 1;
+                found.tracking_ids.insert(decision.tracking_id.clone());
+            }
+        }
+    }
+    for decision in &inbox.decisions {
+        let reason = decision.rejection.as_ref().map(|found| found.reason);
+        match v1::Outcome::try_from(decision.outcome) {
+            Ok(v1::Outcome::Accepted) => continue,
+            Ok(v1::Outcome::Duplicate) => found.duplicates += 1,
+            Ok(v1::Outcome::Rejected) if reason == Some(v1::RejectionReason::Conflict as i32) => {
+                found.conflicts += 1;
+            }
+            _ => anyhow::bail!("{name}: a decision that nobody expected: {reason:?}"),
+        }
+        anyhow::ensure!(
+            accepted.contains(&decision.event_id),
+            "{name}: a duplicate or conflict of something that was never accepted"
+        );
+    }
+    Ok(found)
 }

@@ -283,7 +283,7 @@ pub(super) async fn again(
     records: &[Record],
     teller: &mut Teller,
 ) -> anyhow::Result<()> {
-    teller.chapter("A part is sent again; then one with other content");
+    teller.chapter("One is sent again, then one with other content: the door knows both");
     let record = record(records, "LH-2018-000412")?;
     let new = filing(record, v1::Handling::Own, "")?;
     let submit = |complaint: v1::NewComplaint| v1::SubmitRequest {

@@ -80,8 +80,13 @@ fn directory_file(records: &[Record]) -> String {
     ] {
         let _ = writeln!(
             file,
-            "[[party]]\nid = {id:?}\nname = {name:?}\nmode = {mode:?}\n"
+            "[[party]]\nid = {id:?}\nname = {name:?}\nmode = {mode:?}"
         );
+        // So that the robot hears of what the visitor handles himself.
+        if id == NATIONAL {
+            let _ = writeln!(file, "observes_institutions = [{SPARE:?}]");
+        }
+        file.push('\n');
     }
     let mut institutions: BTreeSet<&str> = BTreeSet::from([PROVINCE, CITY, SPARE]);
     let mut categories: BTreeMap<&str, &str> = BTreeMap::new();

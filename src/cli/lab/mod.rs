@@ -74,7 +74,7 @@ fn issue(authority: &Authority, pki: &Path, name: &str, subject: &Subject) -> an
     let key = issued.key.unwrap_or_default();
     write_new(&pki.join(format!("{name}.key")), &key, true, false)?;
     write_new(
-        &pki.join(format!("{name}.pem")),
+        &pki.join(format!("{name}.crt")),
         &issued.certificate,
         false,
         false,
@@ -94,7 +94,7 @@ grpc = "127.0.0.1:0"
 http = "127.0.0.1:0"
 
 [tls]
-certificate = "pki/hub.pem"
+certificate = "pki/hub.crt"
 key = "pki/hub.key"
 roots = "pki/ca.pem"
 
@@ -119,7 +119,7 @@ name = "127.0.0.1"
 
 [[party]]
 id = "{party}"
-certificate = "pki/{party}.pem"
+certificate = "pki/{party}.crt"
 key = "pki/{party}.key"
 
 [[party.system]]

@@ -47,8 +47,11 @@ impl Node {
         let mut child = Command::new(std::env::current_exe()?)
             .args([role, "--config"])
             .arg(config)
+            // The other end of its input is ours: when we are gone, however that
+            // came, it ends, and nobody is left behind.
+            .arg("--until-input-ends")
             .env_remove("JEMBATAN_LOG")
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(file)
             .kill_on_drop(true)

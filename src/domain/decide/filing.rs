@@ -86,5 +86,5 @@ fn first_handler<'a>(event: &Event, context: Context<'a>) -> Option<&'a Institut
             }
         }
     };
-    found.filter(|code| directory.reader_of(code).is_some())
+    found.filter(|code| directory.takes_in(code))
 }

@@ -198,14 +198,20 @@ fn forward(
             "is missing: the complaint stands in national triage, so an institution has to be named",
         ));
     };
-    if context.directory.reader_of(&target).is_none() {
+    let is_kept = complaint.handler.as_ref() == Some(&target);
+    let can_take = if is_kept {
+        context.directory.reader_of(&target).is_some()
+    } else {
+        context.directory.takes_in(&target)
+    };
+    if !can_take {
         return Err(Rejection::unknown_institution(
             "forwarded.institution",
             target.as_str(),
         ));
     }
     unit.clone_into(&mut complaint.unit);
-    if complaint.handler.as_ref() == Some(&target) {
+    if is_kept {
         if rank(complaint.status) < rank(Status::Forwarded) {
             complaint.status = Status::Forwarded;
         }
@@ -247,7 +253,7 @@ fn decline(
     }
     let target = suggested
         .filter(|code| complaint.handler.as_ref() != Some(*code))
-        .filter(|code| context.directory.reader_of(code).is_some())
+        .filter(|code| context.directory.takes_in(code))
         .cloned();
     complaint.unit.clear();
     hand_over(complaint, target, context.policy.max_hops);
@@ -276,7 +282,7 @@ fn copy(
     context: Context<'_>,
 ) -> Result<(), Rejection> {
     for code in institutions {
-        if context.directory.reader_of(code).is_none() {
+        if !context.directory.takes_in(code) {
             return Err(Rejection::unknown_institution(
                 "copied.institutions",
                 code.as_str(),

@@ -87,6 +87,7 @@ impl World {
                 parent: None,
                 party: party(id),
                 region: None,
+                enabled: true,
             })
             .await
             .unwrap();

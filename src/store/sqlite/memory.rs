@@ -80,8 +80,8 @@ impl Tail {
 #[derive(Default)]
 struct PartyMemory {
     state: Option<PartyState>,
-    /// (Head after a commit, its time), oldest first.
-    commits: VecDeque<(u64, Micros)>,
+    /// Entries that commits have put there, oldest first: from, through, since.
+    commits: VecDeque<(u64, u64, Micros)>,
     /// Someone reads this journal, so its entries are worth keeping.
     is_read: bool,
     tail: Tail,
@@ -122,7 +122,6 @@ impl Memory {
         &self,
         states: impl Iterator<Item = &'a PartyState>,
         fresh: Vec<Fresh>,
-        now: Micros,
     ) {
         for state in states {
             let acknowledged = self.acknowledged(state);
@@ -133,19 +132,27 @@ impl Memory {
                     memory.commits.clear();
                 }
                 let known = before.map(|before| before.head_of(self.direction));
-                if known.is_some_and(|known| known < head) {
-                    let first = fresh.iter().find_map(|fresh| match fresh {
-                        Fresh::Entry { party, entry, .. } if party == &state.party => {
-                            Some(entry.stored_at)
-                        }
-                        _ => None,
-                    });
-                    memory.commits.push_back((head, first.unwrap_or(now)));
+                let is_rewritten = fresh
+                    .iter()
+                    .any(|fresh| matches!(fresh, Fresh::Forget(party) if party == &state.party));
+                let first = fresh.iter().find_map(|fresh| match fresh {
+                    Fresh::Entry { party, entry, .. } if party == &state.party => {
+                        Some(entry.stored_at)
+                    }
+                    _ => None,
+                });
+                match (known, first) {
+                    // Older entries have come to new places: the disk knows.
+                    _ if is_rewritten => memory.commits.clear(),
+                    (Some(known), Some(first)) if known < head => {
+                        memory.commits.push_back((known + 1, head, first));
+                    }
+                    _ => {}
                 }
                 while memory
                     .commits
                     .front()
-                    .is_some_and(|(through, _)| *through <= acknowledged)
+                    .is_some_and(|(_, through, _)| *through <= acknowledged)
                 {
                     memory.commits.pop_front();
                 }
@@ -179,11 +186,12 @@ impl Memory {
     pub(super) fn heads(&self, party: &PartyId) -> Option<Heads> {
         self.with(party, |memory| {
             let state = memory.state.as_ref()?;
-            let waits = state.head_of(self.direction) > self.acknowledged(state);
+            let acknowledged = self.acknowledged(state);
+            let waits = state.head_of(self.direction) > acknowledged;
             let oldest_waiting = match memory.commits.front() {
                 _ if !waits => None,
-                Some((_, stored_at)) => Some(*stored_at),
-                None => return None,
+                Some((from, _, stored_at)) if *from <= acknowledged + 1 => Some(*stored_at),
+                _ => return None,
             };
             Some(state.heads_with(oldest_waiting, self.direction == Direction::Deliveries))
         })

@@ -259,7 +259,7 @@ fn commit(
     } else {
         let (changed, fresh) = fresh;
         let states = changed.iter().filter_map(|party| states.get(party));
-        shared.memory.publish(states, fresh, shared.now());
+        shared.memory.publish(states, fresh);
     }
     match &committed {
         Ok(()) => {

@@ -155,6 +155,7 @@ pub(crate) async fn register(hub: &dyn HubStore) {
         parent: None,
         party: party(),
         region: None,
+        enabled: true,
     };
     hub.put_institution(institution).await.unwrap();
     let rule = RoutingRule {

@@ -47,6 +47,7 @@ fn directory() -> Directory {
                     parent: None,
                     party: id,
                     region: None,
+                    enabled: true,
                 },
             );
         }

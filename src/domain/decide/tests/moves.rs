@@ -193,6 +193,7 @@ fn a_party_acts_for_its_own_institutions_only() {
             parent: Some(code(2)),
             party: party(2),
             region: None,
+            enabled: true,
         },
     );
     let filing = filed(Handling::Addressed, Some(2));
@@ -282,4 +283,54 @@ fn an_unknown_kind_is_numbered_and_passed_on() {
         reason: ArchiveReason::Unclear,
     };
     assert_eq!(story.say(2, archived), Ok(Status::Archived));
+}
+
+/// Scenario: an institution is disabled while it has a complaint; others are
+/// filed to it, forwarded to it, suggested and copied to it.
+/// Guarantee: what it has stays with it and can be handled to its end; nothing
+/// new goes to it: a filing goes to triage, a forwarding is told why not.
+#[test]
+fn a_disabled_institution_keeps_what_it_has_and_gets_no_more() {
+    let policy = Policy::default();
+    let mut directory = directory();
+    let decide = |directory: &Directory, before: Option<&Complaint>, author, key, body| {
+        let context = Context {
+            directory,
+            policy: &policy,
+            merge_target: None,
+        };
+        decide(before, &event(author, key, body), context)
+            .map(|verdict| verdict.complaint)
+            .map_err(|rejection| rejection.reason)
+    };
+    let to_two = || filed(Handling::Addressed, Some(2));
+    let had = decide(&directory, None, 1, 0, to_two()).unwrap();
+    let elsewhere = filed(Handling::Addressed, Some(3));
+    let elsewhere = decide(&directory, None, 1, 0, elsewhere).unwrap();
+    directory.institutions.get_mut(&code(2)).unwrap().enabled = false;
+
+    let within = EventBody::Forwarded {
+        institution: None,
+        unit: "DPU".to_owned(),
+    };
+    let had = decide(&directory, Some(&had), 2, 1, within).unwrap();
+    let started = EventBody::HandlingStarted {
+        unit: String::new(),
+    };
+    let had = decide(&directory, Some(&had), 2, 2, started).unwrap();
+    assert_eq!(had.handler, Some(code(2)));
+
+    let new = decide(&directory, None, 1, 0, to_two()).unwrap();
+    assert_eq!(new.handler, None, "triage");
+    let forwarded = EventBody::Forwarded {
+        institution: Some(code(2)),
+        unit: String::new(),
+    };
+    let refused = decide(&directory, Some(&elsewhere), 3, 3, forwarded);
+    assert_eq!(refused, Err(RejectionReason::UnknownInstitution));
+    let declined = EventBody::Declined {
+        suggested_institution: Some(code(2)),
+    };
+    let declined = decide(&directory, Some(&elsewhere), 3, 4, declined).unwrap();
+    assert_eq!(declined.handler, None, "triage");
 }
