@@ -162,8 +162,8 @@ async fn curl_walks_the_six_routes() {
         0
     );
 
-    let ready = run("curl", &["-s", &format!("http://{}/readyz", city.http)]);
-    assert_eq!(ready.stdout, b"ok\n");
+    let (code, ready) = curl(&[&format!("http://{}/readyz", city.http)]);
+    assert_eq!((code, &ready["ready"]), (200, &json!(true)), "{ready}");
     let metrics = run(
         "curl",
         &["-s", &format!("http://{}/metrics", world.hub.http)],
