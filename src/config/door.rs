@@ -37,7 +37,7 @@ impl Default for DoorConfig {
         Self {
             grpc: DoorAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 7070))),
             http: DoorAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 7080))),
-                // As many as may wait for the store's writer.
+            // As many as may wait for the store's writer.
             max_in_flight: 1_024,
             tls: None,
             tokens: Vec::new(),
@@ -128,8 +128,7 @@ impl DoorConfig {
     }
 
     fn check_addresses(&self) -> Result<(), (String, String)> {
-        let is_free_port =
-            matches!(&self.grpc, DoorAddress::Tcp(address) if address.port() == 0);
+        let is_free_port = matches!(&self.grpc, DoorAddress::Tcp(address) if address.port() == 0);
         if self.grpc == self.http && !is_free_port {
             return wrong("door.http", "is the same address as door.grpc");
         }

@@ -242,7 +242,11 @@ impl Settings for HubConfig {
             .into_iter()
             .chain(&mut tls.crls)
             .chain(&mut self.directory_file.path)
-            .chain(self.parties.iter_mut().filter_map(|party| party.status_map.as_mut()))
+            .chain(
+                self.parties
+                    .iter_mut()
+                    .filter_map(|party| party.status_map.as_mut()),
+            )
             .for_each(|path| resolve(directory, path));
     }
 

@@ -65,9 +65,10 @@ fn parse(path: &Path, text: &str) -> Result<StatusMaps, ConfigError> {
         let row: Row = record
             .deserialize(Some(&headers))
             .map_err(|error| wrong(line, "row", error.to_string()))?;
-        let system = SystemName::parse(&row.system)
-            .map_err(|error| wrong(line, "system", error.problem))?;
-        map.table(system).add(&row.raw_code, &row.raw_name, &row.canonical)
+        let system =
+            SystemName::parse(&row.system).map_err(|error| wrong(line, "system", error.problem))?;
+        map.table(system)
+            .add(&row.raw_code, &row.raw_name, &row.canonical)
             .map_err(|error| wrong(line, &error.field, error.problem))?;
     }
     Ok(map)

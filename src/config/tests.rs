@@ -184,7 +184,10 @@ fn doors_beyond_this_machine_need_tls_and_a_token() {
     assert!(found.contains("[door.tls] with certificate and key, and a [[door.token]]"));
     assert!(found.contains("127.0.0.1, [::1] or unix:/path"), "{found}");
     let found = problem::<HubConfig>(&format!("{open}{token}"));
-    assert!(found.contains("needs [door.tls] with certificate and key;"), "{found}");
+    assert!(
+        found.contains("needs [door.tls] with certificate and key;"),
+        "{found}"
+    );
     let found = problem::<HubConfig>(&format!("{open}{tls}"));
     assert!(found.contains("needs a [[door.token]]"), "{found}");
     let hub: HubConfig = read(&format!("{open}{tls}{token}")).unwrap();
@@ -193,14 +196,20 @@ fn doors_beyond_this_machine_need_tls_and_a_token() {
         PathBuf::from("/etc/jembatan/door.pem")
     );
     let found = problem::<HubConfig>("[health]\nhttp = \"10.0.0.1:7090\"\n");
-    assert!(found.contains("health.http: 10.0.0.1:7090 can be"), "{found}");
+    assert!(
+        found.contains("health.http: 10.0.0.1:7090 can be"),
+        "{found}"
+    );
     read::<HubConfig>("[door]\ngrpc = \"[::1]:0\"\nhttp = \"127.0.0.1:0\"\n").unwrap();
     let hub: HubConfig =
         read("[door]\ngrpc = \"unix:/run/jembatan/grpc.sock\"\nhttp = \"unix:http.sock\"\n")
             .unwrap();
     assert_eq!(hub.door.http.to_string(), "unix:/etc/jembatan/http.sock");
     let found = problem::<HubConfig>("[door]\ngrpc = \"localhost\"\n");
-    assert!(found.contains(":2:8: door.grpc: \"localhost\" is neither"), "{found}");
+    assert!(
+        found.contains(":2:8: door.grpc: \"localhost\" is neither"),
+        "{found}"
+    );
 }
 
 /// Scenario: values that are wrong by themselves, or beside each other.

@@ -202,7 +202,11 @@ impl Gauges {
             ),
             verdicts: verdicts.clone(),
         };
-        registry.register("link_verdict", "1 for the verdict in force, else 0", verdicts);
+        registry.register(
+            "link_verdict",
+            "1 for the verdict in force, else 0",
+            verdicts,
+        );
         made
     }
 

@@ -59,7 +59,12 @@ impl Behind {
     pub fn callers(&self, config: &HubConfig) -> Vec<Caller> {
         let national = &config.national;
         let mut callers = vec![self.caller(national.party.clone(), Some(national.system.clone()))];
-        for party in config.door.tokens.iter().filter_map(|token| token.party.as_ref()) {
+        for party in config
+            .door
+            .tokens
+            .iter()
+            .filter_map(|token| token.party.as_ref())
+        {
             if callers.iter().all(|caller| &caller.party != party) {
                 callers.push(self.caller(party.clone(), None));
             }

@@ -316,9 +316,7 @@ fn indonesian(reason: &str) -> Option<&'static str> {
         "PARTY_NOT_REGISTERED" => {
             "Sertifikat ini tidak berlaku di sini. Mintalah operator pusat untuk mendaftarkan dan mengaktifkan pihak Anda."
         }
-        "OVERLOADED" => {
-            "Pusat sedang penuh. Belum ada yang diproses; aman untuk dicoba lagi."
-        }
+        "OVERLOADED" => "Pusat sedang penuh. Belum ada yang diproses; aman untuk dicoba lagi.",
         "SESSION_FENCED" => {
             "Sesi lain dari pihak ini mengambil alih. Periksa apakah ada dua simpul dengan sertifikat yang sama."
         }

@@ -366,7 +366,10 @@ impl Store for SqliteStore {
                 }
             }
             for (new, result) in batch.iter().zip(&results) {
-                if result.as_ref().is_ok_and(|receipt: &Receipt| !receipt.repeated) {
+                if result
+                    .as_ref()
+                    .is_ok_and(|receipt: &Receipt| !receipt.repeated)
+                {
                     tx.note_unmapped(&new.event, now)?;
                 }
             }

@@ -36,7 +36,13 @@ impl Tx<'_> {
             return Ok(());
         };
         let party = event.party.as_str();
-        let key = params![party, event.system.as_str(), status.code, status.name, now.0];
+        let key = params![
+            party,
+            event.system.as_str(),
+            status.code,
+            status.name,
+            now.0
+        ];
         let known = self
             .connection
             .prepare_cached(
