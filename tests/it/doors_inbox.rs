@@ -1,5 +1,6 @@
 //! The inbox: what can't be read does not block, and how fresh it is.
 
+use jembatan::wire::v1;
 use serde_json::Value;
 
 use crate::{
@@ -62,6 +63,36 @@ async fn what_cannot_be_read_does_not_block() {
         &format!("?after={}&limit=1", cursor(&found[0])),
     ));
     assert_eq!(one, found[1..2], "kept, and alone it is an answer too");
+}
+
+/// Scenario: a thousand and one decisions wait, and a system asks for as many
+/// as it can get.
+/// Guarantee: a page has 1 000 items, as the contract says, and the next one
+/// the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_has_a_thousand_items() {
+    let world = World::new();
+    let mut gateway = world.hub.gateway().await;
+    let requests = (0..1_001).map(|i| v1::SubmitStreamRequest {
+        handover: submit(complaint(&format!("T-{i}")), 0).handover,
+    });
+    let requests = tokio_stream::iter(requests.collect::<Vec<_>>());
+    let mut answers = gateway.submit_stream(requests).await.unwrap().into_inner();
+    while answers.message().await.unwrap().is_some() {}
+    let mut fetch = async |after: String| {
+        let request = v1::FetchInboxRequest {
+            after,
+            wait_ms: 0,
+            limit: 5_000,
+        };
+        gateway.fetch_inbox(request).await.unwrap().into_inner()
+    };
+    let first = fetch(String::new()).await;
+    assert_eq!(first.items.len(), 1_000);
+    assert!(first.complete_up_to.is_none());
+    let rest = fetch(first.items[999].cursor.clone()).await;
+    assert_eq!(rest.items.len(), 1);
+    assert!(rest.complete_up_to.is_some());
 }
 
 /// Scenario: an inbox that is read to its end while the link is up, half of
