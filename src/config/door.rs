@@ -21,8 +21,9 @@ pub struct DoorConfig {
     pub grpc: DoorAddress,
     /// Plain HTTP with JSON.
     pub http: DoorAddress,
-    /// Hand-overs that are being stored at once, over both doors. What comes
-    /// beyond is refused as overload: not processed, safe to retry.
+    /// Single hand-overs that are being stored at once, over both doors. What
+    /// comes beyond is refused as overload: not processed, safe to retry.
+    /// Streams have four times as much room of their own, and wait for it.
     pub max_in_flight: u32,
     /// Certificate of the doors on TCP; `None`: they speak in the clear.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -14,22 +14,26 @@ use super::DoorError;
 /// down, which its sender feels by itself.
 const STREAM_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Two lanes of the same width: streams that fill theirs can't keep single
-/// calls out.
+/// The lane of streams is so many times wider: while some batches are being
+/// committed, others are checked and hashed, else the writer would stand idle.
+const STREAM_WIDTH: u32 = 4;
+
+/// Two lanes: streams that fill theirs can't keep single calls out.
 #[derive(Debug, Clone)]
 pub(super) struct Lanes {
     single: Arc<Semaphore>,
     streamed: Arc<Semaphore>,
-    width: u32,
+    streamed_width: u32,
 }
 
 impl Lanes {
     pub(super) fn new(width: u32) -> Self {
-        let lane = || Arc::new(Semaphore::new(width as usize));
+        let streamed_width = width.saturating_mul(STREAM_WIDTH);
+        let lane = |width: u32| Arc::new(Semaphore::new(width as usize));
         Self {
-            single: lane(),
-            streamed: lane(),
-            width,
+            single: lane(width),
+            streamed: lane(streamed_width),
+            streamed_width,
         }
     }
 
@@ -43,7 +47,7 @@ impl Lanes {
 
     /// Room for a batch of a stream, in time.
     pub(super) async fn streamed(&self, items: usize) -> Result<OwnedSemaphorePermit, DoorError> {
-        let items = u32::try_from(items).unwrap_or(u32::MAX).min(self.width);
+        let items = u32::try_from(items).unwrap_or(u32::MAX).min(self.streamed_width);
         let room = self.streamed.clone().acquire_many_owned(items);
         match timeout(STREAM_PATIENCE, room).await {
             Ok(Ok(room)) => Ok(room),
@@ -56,7 +60,7 @@ impl Lanes {
 mod tests {
     use super::*;
 
-    /// Scenario: two places, both taken; then one is left. A stream that wants
+    /// Scenario: two places for calls, both taken; then one is left. A stream that wants
     /// more than there is at all; one that finds no room.
     /// Guarantee: a single call is refused at once and taken again as soon as
     /// there is room; a stream waits, and is refused in the end; neither lane
