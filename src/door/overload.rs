@@ -47,7 +47,9 @@ impl Lanes {
 
     /// Room for a batch of a stream, in time.
     pub(super) async fn streamed(&self, items: usize) -> Result<OwnedSemaphorePermit, DoorError> {
-        let items = u32::try_from(items).unwrap_or(u32::MAX).min(self.streamed_width);
+        let items = u32::try_from(items)
+            .unwrap_or(u32::MAX)
+            .min(self.streamed_width);
         let room = self.streamed.clone().acquire_many_owned(items);
         match timeout(STREAM_PATIENCE, room).await {
             Ok(Ok(room)) => Ok(room),

@@ -14,7 +14,10 @@ use crate::{
     health::{CertificateFor, Links, Needs, Source},
     identity::{Files, IdentityError, Material, Purpose, ReloadState, TrustDomain, watch_files},
     link::WireHeaders,
-    node::{self, CertificateWatch, Doors, may_operate, reflection, report, settle_work, tokens},
+    node::{
+        self, CertificateWatch, Doors, health_service, may_operate, reflection, report,
+        settle_work, tokens,
+    },
     runtime::{Clock, OnEnd, Stage, Stages, Tasks, random_bytes},
     store::{
         HubStore, Store as _, StoreError,
@@ -258,11 +261,12 @@ async fn serve_links(
         store: true,
         certificates: &[CertificateFor::Links],
     };
-    let (reporter, health) = tonic_health::server::health_reporter();
+    let services = LINK_SERVICES.map(|service| (service, needs)).to_vec();
+    let (reporter, health) = health_service(&services).await;
     let watch = report(
         reporter,
         source,
-        LINK_SERVICES.map(|service| (service, needs)).to_vec(),
+        services,
         stages.token(Stage::NotServing),
         stop.clone(),
     );

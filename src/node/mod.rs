@@ -28,7 +28,7 @@ use crate::{
 };
 
 pub use certificates::CertificateWatch;
-pub use report::{Services, report};
+pub use report::{Services, health_service, report};
 pub use work::settle_work;
 
 /// How often the door's certificate files are looked at.
@@ -136,7 +136,7 @@ impl Doors {
         } = behind;
         let reloading = reload(self.tls, &mut source, stop.clone());
         let services = services(directory.is_some());
-        let (reporter, health) = tonic_health::server::health_reporter();
+        let (reporter, health) = health_service(&services).await;
         let gateway = v1::gateway_service_server::GatewayServiceServer::new(Gateway::new(
             door.clone(),
             access.clone(),

@@ -96,7 +96,12 @@ async fn a_store_that_cannot_write_turns_the_door_red() {
     assert_eq!((code, &answer["ready"]), (503, &json!(false)), "{answer}");
     assert!(!problem(&answer, "store").is_empty(), "{answer}");
     assert_eq!(problem(&answer, "certificate pemda-33.74"), "");
-    assert_eq!(check(&mut health, "").await, ServingStatus::NotServing);
+    // The services of a port are told one after the other.
+    eventually("the whole port is red", || {
+        let mut health = health.clone();
+        async move { check(&mut health, "").await == ServingStatus::NotServing }
+    })
+    .await;
     assert_eq!(
         check(&mut health, "jembatan.v1.SyncHealthService").await,
         ServingStatus::Serving
@@ -119,7 +124,7 @@ async fn an_unusable_key_turns_the_links_red() {
     }
     let world = World::new();
     world.issue_party("mitra");
-    let mut links = HealthClient::new(as_party(&world, "mitra").await);
+    let links = HealthClient::new(as_party(&world, "mitra").await);
     let mut door = door_health(&world.hub).await;
     let exchange = "jembatan.v1.ExchangeService";
     for service in ["", exchange, "jembatan.v1.GatewayService"] {
@@ -134,7 +139,11 @@ async fn an_unusable_key_turns_the_links_red() {
         "jembatan.v1.DirectoryService",
         "jembatan.v1.SyncHealthService",
     ] {
-        assert_eq!(check(&mut door, service).await, ServingStatus::Serving);
+        eventually("the door serves", || {
+            let mut door = door.clone();
+            async move { check(&mut door, service).await == ServingStatus::Serving }
+        })
+        .await;
     }
     let mut reflection =
         tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient::new(
@@ -208,5 +217,9 @@ async fn an_unusable_key_turns_the_links_red() {
 
     std::fs::write(world.pki("hub.key"), key).unwrap();
     eventually("green again", || async { ready(&world.hub).0 == 200 }).await;
-    assert_eq!(check(&mut links, exchange).await, ServingStatus::Serving);
+    eventually("and the exchange", || {
+        let mut links = links.clone();
+        async move { check(&mut links, exchange).await == ServingStatus::Serving }
+    })
+    .await;
 }

@@ -201,7 +201,16 @@ async fn overload_is_refused_and_safe_to_retry() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let first = std::thread::spawn({
         let (url, body) = (url.clone(), filing("O-1"));
-        move || curl(&["--max-time", "60", "-H", json_type, "-d", &body, &url])
+        // One of the others may have been faster: the same again, until it is in.
+        move || {
+            let deadline = std::time::Instant::now() + crate::support::PATIENCE;
+            loop {
+                let answer = curl(&["--max-time", "60", "-H", json_type, "-d", &body, &url]);
+                if answer.0 == 200 || std::time::Instant::now() > deadline {
+                    return answer;
+                }
+            }
+        }
     });
     // Without room the answer comes at once; with it, it would not come.
     let second = filing("O-2");
