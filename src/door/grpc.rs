@@ -156,6 +156,8 @@ impl GatewayService for Gateway {
         request: Request<v1::FetchInboxRequest>,
     ) -> Result<Response<v1::FetchInboxResponse>, Status> {
         let caller = self.caller(&request, Scope::Inbox)?;
+        let metadata = request.metadata().clone();
+        let extensions = http_extensions(&request);
         let v1::FetchInboxRequest {
             after,
             wait_ms,
@@ -167,6 +169,8 @@ impl GatewayService for Gateway {
             .door
             .fetch(&caller, after, limit as usize, wait)
             .await?;
+        // It may have waited, and the right may have ended meanwhile.
+        self.access.caller(&metadata, &extensions, Scope::Inbox)?;
         Ok(Response::new(fetched_to_proto(&fetched)))
     }
 

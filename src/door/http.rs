@@ -290,6 +290,8 @@ async fn inbox(
     };
     let wait = Duration::from_secs(query.wait.min(600));
     let fetched = http.door.fetch(&caller, after, query.limit, wait).await?;
+    // It may have waited, and the right may have ended meanwhile.
+    http.caller(&headers, Scope::Inbox)?;
     reply(&fetched_to_proto(&fetched))
 }
 

@@ -33,9 +33,9 @@ fn reason(status: &Status) -> String {
         .clone()
 }
 
-/// Scenario: a unary party with an open stream of hand-overs is disabled; it
-/// goes on sending, and calls.
-/// Guarantee: what it sends from then on is refused with the reason for
+/// Scenario: a unary party with an open stream of hand-overs, and a fetch that
+/// waits, is disabled; it goes on sending, and calls.
+/// Guarantee: what it sends or waits for from then on is refused with the reason for
 /// machines and an Indonesian message; nothing of it is stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_does_not_outlive_the_right_to_it() {
@@ -52,6 +52,20 @@ async fn a_stream_does_not_outlive_the_right_to_it() {
         Some(v1::submit_stream_response::Result::Receipt(_))
     ));
 
+    let cursor = {
+        let answer = gateway.fetch_inbox(v1::FetchInboxRequest::default()).await;
+        answer.unwrap().into_inner().items.pop().unwrap().cursor
+    };
+    // Waits for what comes next, beyond the moment below.
+    let waiting = tokio::spawn({
+        let mut gateway = gateway.clone();
+        let request = v1::FetchInboxRequest {
+            after: cursor,
+            wait_ms: 2_000,
+            limit: 0,
+        };
+        async move { gateway.fetch_inbox(request).await }
+    });
     let disable = v1::SetPartyEnabledRequest {
         party: "mitra".to_owned(),
         enabled: false,
@@ -74,6 +88,8 @@ async fn a_stream_does_not_outlive_the_right_to_it() {
         .submit(submit(complaint("S-3"), 0))
         .await
         .unwrap_err();
+    assert_eq!(reason(&refused), "PARTY_NOT_REGISTERED");
+    let refused = waiting.await.unwrap().unwrap_err();
     assert_eq!(reason(&refused), "PARTY_NOT_REGISTERED");
     let head = world.hub.place("mitra", v1::Journal::Submissions).await;
     assert_eq!(head.position, 1, "only what came before");
