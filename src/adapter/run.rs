@@ -1,18 +1,18 @@
 //! The adapter as a whole: wiring, and stopping in stages.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{AdapterConfig, ConfigError, LinkParty, load_status_map},
-    domain::{Micros, PartyId, Policy, StatusMap, SystemName, decide},
-    door::{Caller, Door},
-    health::{Links, Source},
+    config::{AdapterConfig, ConfigError, DoorAddress, LinkParty, load_status_maps},
+    domain::{Micros, PartyId, Policy, StatusMaps, decide},
+    door::{Caller, Door, DoorOptions},
+    health::{Links, Source, complete_up_to},
     identity::{Files, IdentityError, Material, Purpose, ReloadState, TrustDomain, watch_files},
     link::{LinkState, WireHeaders},
-    node::{Behind, Doors, tokens},
+    node::{Behind, CertificateWatch, Doors, may_operate, settle_work, tokens},
     runtime::{Clock, OnEnd, Stage, Stages, Tasks, random_bytes},
     store::{
         Store as _, StoreError,
@@ -29,12 +29,12 @@ const RELOAD_EVERY: Duration = Duration::from_secs(2);
 const CONNECT: Duration = Duration::from_secs(15);
 
 /// Where an adapter listens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdapterAddresses {
     /// Door, gRPC.
-    pub grpc: SocketAddr,
+    pub grpc: DoorAddress,
     /// Door, HTTP; health beside it.
-    pub http: SocketAddr,
+    pub http: DoorAddress,
 }
 
 /// Why an adapter does not run.
@@ -78,16 +78,17 @@ pub async fn run(
         seed: random_bytes(),
         decide,
     })?);
-    let doors = Doors::bind(&config.door).await?;
+    let doors = Doors::bind(&config.door, &config.health, &trust_domain, &*clock).await?;
     let addresses = AdapterAddresses {
-        grpc: doors.grpc_addr,
-        http: doors.http_addr,
+        grpc: doors.grpc_addr.clone(),
+        http: doors.http_addr.clone(),
     };
     let stages = Stages::new();
     let mut tasks = Tasks::new();
     let mut links = Tasks::new();
     let mut states = Vec::new();
     let mut callers = Vec::new();
+    let mut certificates = Vec::new();
     for party in &config.parties {
         callers.push(caller(party)?);
         let state = Arc::new(watch::channel(LinkState::new(Micros(clock.now_micros()))).0);
@@ -102,7 +103,12 @@ pub async fn run(
         let now = Micros(clock.now_micros());
         let material = Material::load(&files, &purpose, &trust_domain, now)?;
         let (newest, material) = watch::channel(Arc::new(material));
-        let (reload_state, _) = watch::channel(ReloadState::default());
+        let (reload_state, reloads) = watch::channel(ReloadState::default());
+        certificates.push(CertificateWatch::of_links(
+            party.id.as_str(),
+            material.clone(),
+            reloads,
+        ));
         tasks.spawn(
             format!("certificates of {}", party.id),
             OnEnd::Log,
@@ -135,24 +141,37 @@ pub async fn run(
             link.run(stages.token(Stage::DrainLinks)),
         );
     }
+    settle_work(&*store, &callers).await?;
     tasks.spawn("doors", OnEnd::StopNode, {
         let access = Arc::new(tokens(&config.door, callers));
+        let links = board(states);
         let source = Source {
             role: "adapter",
             store: store.clone(),
             hub: None,
-            links: board(states),
+            links: links.clone(),
+            certificates: Arc::new(move || {
+                certificates.iter().map(CertificateWatch::read).collect()
+            }),
+            sessions: None,
             clock: clock.clone(),
         };
-        let door = Door::new(
-            store.clone(),
-            clock.clone(),
-            Policy::default(),
-            Duration::from_millis(u64::from(config.limits.fetch_wait_ms)),
-        );
+        let door = Door::new(DoorOptions {
+            store: store.clone(),
+            clock: clock.clone(),
+            policy: Policy::default(),
+            longest_wait: Duration::from_millis(u64::from(config.limits.fetch_wait_ms)),
+            max_in_flight: config.door.max_in_flight,
+            freshness: Arc::new(move |party, heads, now| {
+                let found = links().into_iter().find(|(found, _)| found == party);
+                let link = found.and_then(|(_, link)| link);
+                complete_up_to(link.as_ref(), heads, false, now)
+            }),
+        });
         let behind = Behind {
             door,
-            tokens: access,
+            may_operate: may_operate(access.clone()),
+            access,
             source,
             directory: None,
         };
@@ -213,24 +232,18 @@ async fn shut_down(
 }
 
 fn caller(party: &LinkParty) -> Result<Caller, AdapterError> {
-    let system: Option<SystemName> = match party.systems.as_slice() {
-        [only] => Some(only.name.clone()),
-        _ => None,
-    };
-    let status_map = match (&party.status_map, &system) {
-        (Some(path), Some(system)) => load_status_map(path, system)?,
-        (Some(path), None) => {
-            let any = SystemName::parse(SystemName::DEFAULT)
-                .map_err(|error| AdapterError::Ended(error.to_string()))?;
-            load_status_map(path, &any)?
-        }
-        (None, _) => StatusMap::default(),
+    let status_maps = match &party.status_map {
+        Some(path) => load_status_maps(path)?,
+        None => StatusMaps::default(),
     };
     Ok(Caller {
         party: party.id.clone(),
-        system,
+        system: match party.systems.as_slice() {
+            [only] => Some(only.name.clone()),
+            _ => None,
+        },
         time_zone: party.time_zone.clone(),
-        status_map: Arc::new(status_map),
+        status_maps: Arc::new(status_maps),
     })
 }
 

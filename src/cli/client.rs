@@ -1,16 +1,19 @@
 //! Calls a node's own door.
 
+use std::path::PathBuf;
+
 use anyhow::Context as _;
 use clap::Args;
 use tonic::{
     Request, Status,
     metadata::MetadataValue,
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Channel, Endpoint},
+    transport::Channel,
 };
 
 use crate::{
     door::PARTY_HEADER,
+    transport::dial_door,
     wire::v1::{
         directory_service_client::DirectoryServiceClient,
         gateway_service_client::GatewayServiceClient,
@@ -21,9 +24,12 @@ use crate::{
 /// Where the door is, and who calls.
 #[derive(Debug, Clone, Args)]
 pub(super) struct DoorArgs {
-    /// gRPC address of the node's door
+    /// gRPC address of the node's door: host:port, unix:/path, https://host:port
     #[arg(long, env = "JEMBATAN_DOOR", default_value = "127.0.0.1:7070")]
     pub(super) door: String,
+    /// CA certificate (PEM) of a door at https://
+    #[arg(long, env = "JEMBATAN_DOOR_CA", value_name = "FILE")]
+    pub(super) door_ca: Option<PathBuf>,
     /// Token of the local system, if the door wants one
     #[arg(long, env = "JEMBATAN_TOKEN", hide_env_values = true)]
     pub(super) token: Option<String>,
@@ -63,21 +69,18 @@ impl DoorArgs {
     pub(super) fn at(door: impl ToString) -> Self {
         Self {
             door: door.to_string(),
+            door_ca: None,
             token: None,
             party: None,
         }
     }
 
     async fn service(&self) -> anyhow::Result<Service> {
-        let channel = Endpoint::from_shared(format!("http://{}", self.door))
-            .with_context(|| format!("{:?} is no address", self.door))?
-            .connect()
+        let channel = dial_door(&self.door, self.door_ca.as_deref())
             .await
-            .with_context(|| {
-                format!(
-                    "no node answers at {}: is it running, and is --door its [door] grpc address?",
-                    self.door
-                )
+            .map_err(|why| match why.starts_with("https needs") {
+                true => anyhow::anyhow!("{why}: say --door-ca FILE"),
+                false => anyhow::anyhow!(why),
             })?;
         let token = self
             .token

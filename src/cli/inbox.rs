@@ -112,6 +112,9 @@ fn in_words(item: &v1::InboxItem) -> String {
                 ),
             }
         }
+        Some(v1::inbox_item::Item::Unreadable(item)) => {
+            format!("{}: {}", item.reason, item.explanation)
+        }
         None => "of a kind that this version does not know".to_owned(),
     };
     format!("{}  {said}", item.cursor)

@@ -103,7 +103,7 @@ pub struct LinkParty {
     /// IANA zone in which its days are counted.
     #[serde(default = "default_time_zone", deserialize_with = "time_zone")]
     pub time_zone: String,
-    /// Mapping table of local statuses, CSV; see [`super::load_status_map`].
+    /// Mapping table of local statuses, CSV; see [`super::load_status_maps`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_map: Option<PathBuf>,
     /// Its local systems. Empty: any name is taken.
@@ -118,7 +118,7 @@ impl LinkParty {
     }
 }
 
-fn default_time_zone() -> String {
+pub(super) fn default_time_zone() -> String {
     "Asia/Jakarta".to_owned()
 }
 
@@ -153,6 +153,8 @@ impl Settings for AdapterConfig {
     fn resolve(&mut self, directory: &Path) {
         resolve(directory, &mut self.directory);
         resolve(directory, &mut self.tls.roots);
+        self.door.resolve(directory);
+        self.health.resolve(directory);
         self.tls
             .crls
             .iter_mut()
@@ -185,6 +187,7 @@ impl Settings for AdapterConfig {
         }
         let parties: Vec<&PartyId> = ids.into_iter().collect();
         self.door.check(&parties)?;
+        self.health.check()?;
         for token in &self.door.tokens {
             let speaks_for = match &token.party {
                 Some(id) => self.parties.iter().find(|party| &party.id == id),
@@ -220,7 +223,7 @@ fn proxy<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error>
 }
 
 /// Only the shape: which zones exist is data that a machine may lack.
-fn time_zone<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+pub(super) fn time_zone<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let text = String::deserialize(from)?;
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "/_+-".contains(c);
     let is_zone = text == "UTC" || (text.contains('/') && text.chars().all(is_allowed));

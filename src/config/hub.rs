@@ -1,6 +1,7 @@
 //! Settings of the hub.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -11,6 +12,7 @@ use crate::domain::{InstitutionCode, Limits, Micros, MinimumVersion, PartyId, Po
 
 use super::{
     DoorConfig, HealthConfig, LogConfig, Settings, ShutdownConfig,
+    adapter::{default_time_zone, time_zone},
     shared::{check_limits, check_policy, resolve, wrong},
 };
 
@@ -35,6 +37,9 @@ pub struct HubConfig {
     pub tls: TlsConfig,
     /// The party behind the hub's own door.
     pub national: NationalConfig,
+    /// What is to be known of parties without a link.
+    #[serde(rename = "party")]
+    pub parties: Vec<LocalParty>,
     /// Who takes part, as a file.
     pub directory_file: DirectorySource,
     /// Numbers about complaints.
@@ -61,6 +66,7 @@ impl Default for HubConfig {
             health: HealthConfig::default(),
             tls: TlsConfig::default(),
             national: NationalConfig::default(),
+            parties: Vec::new(),
             directory_file: DirectorySource::default(),
             policy: Policy::default(),
             limits: Limits::default(),
@@ -138,6 +144,21 @@ impl Default for NationalConfig {
     }
 }
 
+/// A party without a link, behind the hub's own door or unary: what its
+/// adapter would know, if it had one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalParty {
+    /// Identifier, as the directory has it.
+    pub id: PartyId,
+    /// IANA zone in which its days are counted.
+    #[serde(default = "default_time_zone", deserialize_with = "time_zone")]
+    pub time_zone: String,
+    /// Mapping table of local statuses, CSV; see [`super::load_status_maps`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_map: Option<PathBuf>,
+}
+
 /// Where the directory comes from, beside what the store has.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -197,22 +218,35 @@ pub struct SessionConfig {
     /// A session is asked to renew itself after so long, give or take a
     /// little, so that parties do not come back in one moment.
     pub max_age_hours: u32,
+    /// Live sessions at once. A party that comes beyond is told to try again.
+    pub max_sessions: u32,
 }
 
 impl Default for SessionConfig {
     fn default() -> Self {
-        Self { max_age_hours: 24 }
+        Self {
+            max_age_hours: 24,
+            // Twice the regions and institutions of the country.
+            max_sessions: 2_048,
+        }
     }
 }
 
 impl Settings for HubConfig {
     fn resolve(&mut self, directory: &Path) {
         resolve(directory, &mut self.directory);
+        self.door.resolve(directory);
+        self.health.resolve(directory);
         let tls = &mut self.tls;
         [&mut tls.certificate, &mut tls.key, &mut tls.roots]
             .into_iter()
             .chain(&mut tls.crls)
             .chain(&mut self.directory_file.path)
+            .chain(
+                self.parties
+                    .iter_mut()
+                    .filter_map(|party| party.status_map.as_mut()),
+            )
             .for_each(|path| resolve(directory, path));
     }
 
@@ -226,11 +260,21 @@ impl Settings for HubConfig {
             .collect();
         let single = named.iter().all(|party| **party == self.national.party);
         self.door.check(if single { &named[..1] } else { &named })?;
+        self.health.check()?;
+        let mut ids = BTreeSet::new();
+        for party in &self.parties {
+            if !ids.insert(&party.id) {
+                return wrong(format!("party \"{}\", id", party.id), "is used twice");
+            }
+        }
         check_limits(&self.limits)?;
         check_policy(&self.policy)?;
         self.announce.check()?;
         if self.session.max_age_hours == 0 {
             return wrong("session.max_age_hours", "must be at least 1");
+        }
+        if self.session.max_sessions == 0 {
+            return wrong("session.max_sessions", "must be at least 1");
         }
         Ok(())
     }

@@ -10,6 +10,7 @@
 
 mod adapter;
 mod directory;
+mod door;
 mod error;
 mod hub;
 mod load;
@@ -21,14 +22,12 @@ mod tests;
 
 pub use adapter::{ADAPTER_FILE, AdapterConfig, HubAddress, LinkParty, LocalSystem, TrustConfig};
 pub use directory::{DIRECTORY_FILE, DirectoryFile};
+pub use door::{DoorAddress, DoorConfig, DoorTls, DoorToken, Scope, TokenDigest};
 pub use error::ConfigError;
 pub use hub::{
-    AnnounceConfig, DirectorySource, HUB_FILE, HubConfig, ListenConfig, NationalConfig,
+    AnnounceConfig, DirectorySource, HUB_FILE, HubConfig, ListenConfig, LocalParty, NationalConfig,
     SessionConfig, TlsConfig,
 };
 pub use load::{Settings, load};
-pub use shared::{
-    DoorConfig, DoorToken, HealthConfig, LogConfig, LogFormat, LogLevel, Scope, ShutdownConfig,
-    TokenDigest,
-};
-pub use status_map::load_status_map;
+pub use shared::{HealthConfig, LogConfig, LogFormat, LogLevel, ShutdownConfig};
+pub use status_map::load_status_maps;

@@ -1,143 +1,41 @@
 //! Settings that both roles have.
 
-use std::{fmt, net::SocketAddr, path::Path, path::PathBuf};
+use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde::{Deserialize, Serialize};
 
-use crate::domain::{Limits, PartyId, Policy, SystemName, is_day};
+use crate::domain::{Limits, Policy, is_day};
 
-/// The door for local systems. It speaks without TLS, so it listens on
-/// loopback only.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DoorConfig {
-    /// gRPC: the gateway service.
-    #[serde(deserialize_with = "loopback")]
-    pub grpc: SocketAddr,
-    /// Plain HTTP with JSON.
-    #[serde(deserialize_with = "loopback")]
-    pub http: SocketAddr,
-    /// Who may come in. Empty: whoever is on this machine, with every scope.
-    #[serde(rename = "token")]
-    pub tokens: Vec<DoorToken>,
-}
-
-impl Default for DoorConfig {
-    fn default() -> Self {
-        Self {
-            grpc: SocketAddr::from(([127, 0, 0, 1], 7070)),
-            http: SocketAddr::from(([127, 0, 0, 1], 7080)),
-            tokens: Vec::new(),
-        }
-    }
-}
-
-impl DoorConfig {
-    /// Once one token is listed, every call needs one.
-    pub fn needs_token(&self) -> bool {
-        !self.tokens.is_empty()
-    }
-
-    pub(super) fn check(&self, parties: &[&PartyId]) -> Result<(), (String, String)> {
-        if self.grpc == self.http && self.grpc.port() != 0 {
-            return wrong("door.http", "is the same address as door.grpc");
-        }
-        for (index, token) in self.tokens.iter().enumerate() {
-            let earlier = &self.tokens[..index];
-            let key = |field: &str| format!("door.token \"{}\", {field}", token.name);
-            if earlier.iter().any(|other| other.name == token.name) {
-                return wrong(key("name"), "is used twice");
-            }
-            if earlier.iter().any(|other| other.sha256 == token.sha256) {
-                return wrong(key("sha256"), "is another token's as well");
-            }
-            if token.scopes.is_empty() {
-                return wrong(key("scopes"), "is empty: the token would open nothing");
-            }
-            match &token.party {
-                Some(party) if !parties.contains(&party) => {
-                    return wrong(
-                        key("party"),
-                        format!("{party} is not a party behind this door"),
-                    );
-                }
-                None if parties.len() > 1 => {
-                    return wrong(key("party"), "is missing: this node serves several parties");
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A token that opens the door to one local system.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DoorToken {
-    /// For people and logs; the token itself stands nowhere.
-    pub name: String,
-    /// SHA-256 of the token.
-    pub sha256: TokenDigest,
-    /// The party that it speaks for; needed where a node serves several.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub party: Option<PartyId>,
-    /// The local system that it means: keys and references are unique in it.
-    pub system: SystemName,
-    /// What it may do.
-    pub scopes: Vec<Scope>,
-}
-
-/// What a token may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scope {
-    /// Hand over complaints and events.
-    Submit,
-    /// Read complaints.
-    Read,
-    /// Read and acknowledge the inbox.
-    Inbox,
-    /// Status, journals and, at the hub, the directory.
-    Operate,
-}
-
-/// SHA-256 of a token: 64 hex digits in a file.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct TokenDigest(pub [u8; 32]);
-
-impl TryFrom<String> for TokenDigest {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(text.trim(), &mut bytes).map_err(|_| {
-            "is not a SHA-256 in 64 hex digits; make one with: printf %s \"$TOKEN\" | sha256sum"
-                .to_owned()
-        })?;
-        Ok(Self(bytes))
-    }
-}
-
-impl From<TokenDigest> for String {
-    fn from(digest: TokenDigest) -> String {
-        hex::encode(digest.0)
-    }
-}
-
-impl fmt::Debug for TokenDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TokenDigest(..)")
-    }
-}
+use super::DoorAddress;
 
 /// Health and metrics.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HealthConfig {
     /// `/healthz`, `/readyz` and `/metrics`; `None`: at the HTTP door.
-    #[serde(deserialize_with = "some_loopback")]
-    pub http: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<DoorAddress>,
+}
+
+impl HealthConfig {
+    pub(super) fn resolve(&mut self, directory: &Path) {
+        if let Some(address) = &mut self.http {
+            address.resolve(directory);
+        }
+    }
+
+    /// Whoever measures does so without token and TLS, so it must be near.
+    pub(super) fn check(&self) -> Result<(), (String, String)> {
+        match &self.http {
+            Some(address) if !address.is_local() => wrong(
+                "health.http",
+                format!(
+                    "{address} can be reached from other machines, and health answers without TLS and token: use 127.0.0.1 or unix:/path, or leave it out (then it stands at door.http, under the door's TLS and tokens)"
+                ),
+            ),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// How a node stops.
@@ -255,25 +153,6 @@ pub(super) fn wrong<T>(
 
 pub(super) fn resolve(directory: &Path, path: &mut PathBuf) {
     *path = directory.join(&*path);
-}
-
-fn loopback<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
-    let text = String::deserialize(from)?;
-    let address: SocketAddr = text.parse().map_err(|_| {
-        D::Error::custom(format!(
-            "\"{text}\" is not an address and a port such as 127.0.0.1:7070"
-        ))
-    })?;
-    match address.ip().is_loopback() {
-        true => Ok(address),
-        false => Err(D::Error::custom(format!(
-            "{address} is not a loopback address: in this version doors listen on 127.0.0.1 or [::1] only, because they speak without TLS"
-        ))),
-    }
-}
-
-fn some_loopback<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
-    loopback(from).map(Some)
 }
 
 /// `host:port`, as a text: names are looked up when they are dialled.

@@ -167,21 +167,49 @@ fn no_table_takes_an_unknown_key() {
     try_all::<DirectoryFile>(DIRECTORY_FILE);
 }
 
-/// Scenario: a door on an address that others can reach.
-/// Guarantee: refused, with the reason.
+/// Scenario: a door on an address that others can reach, without TLS, without
+/// a token, without both, and with both; doors on loopback and on sockets.
+/// Guarantee: beyond this machine both are needed, and what is missing is told
+/// with what to do; loopback and sockets need nothing.
 #[test]
-fn doors_are_loopback() {
-    let found = problem::<HubConfig>("[door]\ngrpc = \"0.0.0.0:7070\"\n");
+fn doors_beyond_this_machine_need_tls_and_a_token() {
+    let token = format!(
+        "[[door.token]]\nname = \"a\"\nsha256 = \"{}\"\nsystem = \"s\"\nscopes = [\"read\"]\n",
+        "ab".repeat(32)
+    );
+    let tls = "[door.tls]\ncertificate = \"door.pem\"\nkey = \"door.key\"\n";
+    let open = "[door]\ngrpc = \"0.0.0.0:7070\"\n";
+    let found = problem::<HubConfig>(open);
+    assert!(found.contains("door.grpc: 0.0.0.0:7070 can be"), "{found}");
+    assert!(found.contains("[door.tls] with certificate and key, and a [[door.token]]"));
+    assert!(found.contains("127.0.0.1, [::1] or unix:/path"), "{found}");
+    let found = problem::<HubConfig>(&format!("{open}{token}"));
     assert!(
-        found.contains(":2:8: door.grpc: 0.0.0.0:7070 is not a loopback address"),
+        found.contains("needs [door.tls] with certificate and key;"),
         "{found}"
+    );
+    let found = problem::<HubConfig>(&format!("{open}{tls}"));
+    assert!(found.contains("needs a [[door.token]]"), "{found}");
+    let hub: HubConfig = read(&format!("{open}{tls}{token}")).unwrap();
+    assert_eq!(
+        hub.door.tls.unwrap().certificate,
+        PathBuf::from("/etc/jembatan/door.pem")
     );
     let found = problem::<HubConfig>("[health]\nhttp = \"10.0.0.1:7090\"\n");
     assert!(
-        found.contains("health.http: 10.0.0.1:7090 is not a loopback"),
+        found.contains("health.http: 10.0.0.1:7090 can be"),
         "{found}"
     );
     read::<HubConfig>("[door]\ngrpc = \"[::1]:0\"\nhttp = \"127.0.0.1:0\"\n").unwrap();
+    let hub: HubConfig =
+        read("[door]\ngrpc = \"unix:/run/jembatan/grpc.sock\"\nhttp = \"unix:http.sock\"\n")
+            .unwrap();
+    assert_eq!(hub.door.http.to_string(), "unix:/etc/jembatan/http.sock");
+    let found = problem::<HubConfig>("[door]\ngrpc = \"localhost\"\n");
+    assert!(
+        found.contains(":2:8: door.grpc: \"localhost\" is neither"),
+        "{found}"
+    );
 }
 
 /// Scenario: values that are wrong by themselves, or beside each other.

@@ -38,5 +38,5 @@ pub use ids::{
 pub use parts::{Content, Part, PartKind, PartReference, PartState, Reporter};
 pub use policy::{EVENT_BYTES, Limits, MinimumVersion, PART_BYTES, PARTS_PER_EVENT, Policy};
 pub use status::Status;
-pub use status_map::{Mapped, StatusMap};
+pub use status_map::{Mapped, StatusMap, StatusMaps};
 pub use validate::is_day;

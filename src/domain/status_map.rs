@@ -1,9 +1,9 @@
 //! A local system's mapping table: its own status codes against the canonical
 //! list. A code without a row is a visible work item, never a guess.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use super::{FieldError, Status};
+use super::{FieldError, Status, SystemName};
 
 /// What a local status means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +61,27 @@ impl StatusMap {
             .find_map(|word| self.by_word.get(&fold(word)))
             .copied()
             .unwrap_or(Mapped::Unmapped)
+    }
+}
+
+/// The mapping tables of a party: one for each of its local systems, since the
+/// same code means different things in two of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StatusMaps {
+    by_system: BTreeMap<SystemName, StatusMap>,
+}
+
+impl StatusMaps {
+    /// The table of a system, made if it is missing.
+    pub fn table(&mut self, system: SystemName) -> &mut StatusMap {
+        self.by_system.entry(system).or_default()
+    }
+
+    /// What a local status of this system means.
+    pub fn map(&self, system: &SystemName, code: &str, name: &str) -> Mapped {
+        self.by_system
+            .get(system)
+            .map_or(Mapped::Unmapped, |table| table.map(code, name))
     }
 }
 

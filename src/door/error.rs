@@ -44,6 +44,19 @@ pub enum DoorError {
     /// The token does not open this.
     #[error("{0}")]
     Forbidden(String),
+    /// The caller's party is not registered for this door, or disabled.
+    #[error(
+        "this certificate or token opens nothing here; ask the hub's operator to register and enable its party"
+    )]
+    NotRegistered,
+    /// The certificate of this connection has ended since it was made.
+    #[error("the certificate of this connection has expired: connect again with a new one")]
+    CertificateExpired,
+    /// Too much at once; nothing was stored; safe to retry.
+    #[error(
+        "this node has as many hand-overs in work as it takes at once; nothing was stored, it is safe to send it again"
+    )]
+    Overloaded,
     /// Can't be done now; nothing was stored; safe to retry.
     #[error("{0}")]
     Unavailable(String),
@@ -72,6 +85,9 @@ impl DoorError {
             Self::ReferenceTaken => "REFERENCE_TAKEN",
             Self::Unauthenticated(_) => "UNAUTHENTICATED",
             Self::Forbidden(_) => "FORBIDDEN",
+            Self::NotRegistered => "PARTY_NOT_REGISTERED",
+            Self::CertificateExpired => "CERTIFICATE_EXPIRED",
+            Self::Overloaded => "OVERLOADED",
             Self::Unavailable(_) => "UNAVAILABLE",
             Self::Internal(_) => "INTERNAL",
         }
@@ -83,8 +99,9 @@ impl DoorError {
             Self::Invalid(_) => Code::InvalidArgument,
             Self::Conflict { .. } | Self::ReferenceTaken => Code::AlreadyExists,
             Self::UnknownComplaint => Code::NotFound,
-            Self::Unauthenticated(_) => Code::Unauthenticated,
-            Self::Forbidden(_) => Code::PermissionDenied,
+            Self::Unauthenticated(_) | Self::CertificateExpired => Code::Unauthenticated,
+            Self::Forbidden(_) | Self::NotRegistered => Code::PermissionDenied,
+            Self::Overloaded => Code::ResourceExhausted,
             Self::Unavailable(_) => Code::Unavailable,
             Self::Internal(_) => Code::Internal,
         }
@@ -96,10 +113,39 @@ impl DoorError {
             Self::Invalid(_) => 400,
             Self::Conflict { .. } | Self::ReferenceTaken => 409,
             Self::UnknownComplaint => 404,
-            Self::Unauthenticated(_) => 401,
-            Self::Forbidden(_) => 403,
+            Self::Unauthenticated(_) | Self::CertificateExpired => 401,
+            Self::Forbidden(_) | Self::NotRegistered => 403,
+            Self::Overloaded => 429,
             Self::Unavailable(_) => 503,
             Self::Internal(_) => 500,
+        }
+    }
+
+    /// When the same may be sent again, if waiting helps.
+    pub fn retry_after(&self) -> Option<Duration> {
+        matches!(self, Self::Unavailable(_) | Self::Overloaded).then_some(RETRY_AFTER)
+    }
+
+    /// The same in Indonesian, for the people at a local system.
+    pub fn indonesian(&self) -> String {
+        match self {
+            Self::Invalid(fields) => {
+                let names: Vec<&str> = fields.iter().map(|found| found.field.as_str()).collect();
+                format!(
+                    "Isian tidak benar: {}. Perbaiki, lalu kirim lagi. (Rincian: {self})",
+                    names.join(", ")
+                )
+            }
+            Self::Conflict { .. } => "Kunci atau nomor rujukan ini sudah dipakai untuk isi yang lain; yang tersimpan tidak diubah. Kirim koreksi sebagai kejadian baru dengan kunci baru.".to_owned(),
+            Self::UnknownComplaint => "Laporan ini tidak dikenal di sini. Periksa nomor rujukan dan sistemnya, atau pakai Tracking ID.".to_owned(),
+            Self::ReferenceTaken => "Nomor rujukan ini sudah dipakai untuk laporan lain, atau laporan ini sudah punya nomor rujukan lain.".to_owned(),
+            Self::Unauthenticated(_) => "Token tidak ada atau tidak dikenal. Kirim header Authorization: Bearer <token>.".to_owned(),
+            Self::Forbidden(_) => "Token ini tidak berlaku untuk permintaan ini. Mintalah hak (scope) yang sesuai kepada operator simpul.".to_owned(),
+            Self::NotRegistered => "Sertifikat atau token ini tidak berlaku di sini. Mintalah operator pusat untuk mendaftarkan dan mengaktifkan pihak Anda.".to_owned(),
+            Self::CertificateExpired => "Masa berlaku sertifikat sambungan ini sudah habis. Sambungkan lagi dengan sertifikat yang baru.".to_owned(),
+            Self::Overloaded => "Simpul sedang penuh. Kiriman ini belum diproses dan aman untuk dikirim lagi.".to_owned(),
+            Self::Unavailable(_) => "Simpul sedang tidak dapat menyimpan. Kiriman ini belum diproses dan aman untuk dikirim lagi.".to_owned(),
+            Self::Internal(_) => "Penyimpanan simpul bermasalah; operatornya harus memeriksa.".to_owned(),
         }
     }
 
@@ -151,9 +197,36 @@ impl From<DoorError> for Status {
                 details.add_bad_request_violation(found.field.clone(), found.problem.clone());
             }
         }
-        if let DoorError::Unavailable(_) = &error {
-            details.set_retry_info(Some(RETRY_AFTER));
+        if let Some(after) = error.retry_after() {
+            details.set_retry_info(Some(after));
         }
+        details.set_localized_message("id", error.indonesian());
         Status::with_error_details(error.code(), error.to_string(), details)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scenario: an overload, and an unregistered party, as gRPC tells them.
+    /// Guarantee: the code, the reason for machines, when to come back, and
+    /// the Indonesian message beside the English one.
+    #[test]
+    fn details_say_reason_delay_and_indonesian() {
+        let status = Status::from(DoorError::Overloaded);
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        let details = status.get_error_details();
+        assert_eq!(details.error_info().unwrap().reason, "OVERLOADED");
+        assert!(details.retry_info().unwrap().retry_delay.is_some());
+        let localized = details.localized_message().unwrap();
+        assert_eq!(localized.locale, "id");
+        assert!(localized.message.contains("aman untuk dikirim lagi"));
+
+        let status = Status::from(DoorError::NotRegistered);
+        assert_eq!(status.code(), Code::PermissionDenied);
+        let details = status.get_error_details();
+        assert_eq!(details.error_info().unwrap().reason, "PARTY_NOT_REGISTERED");
+        assert!(details.retry_info().is_none());
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-use super::{Caller, Cursor, Door, DoorError, InboxItem, InboxRecord};
+use super::{Caller, Cursor, Door, DoorError, Fetched, InboxItem, InboxRecord};
 
 /// Hand-overs of a streamed submit that are stored together.
 const STREAM_BATCH: usize = 256;
@@ -108,13 +108,25 @@ impl GatewayService for Gateway {
         &self,
         request: Request<Streaming<v1::SubmitStreamRequest>>,
     ) -> Result<Response<Self::SubmitStreamStream>, Status> {
-        let caller = self.caller(&request, Scope::Submit)?;
+        self.caller(&request, Scope::Submit)?;
         let door = self.door.clone();
+        let access = self.access.clone();
+        let metadata = request.metadata().clone();
+        let extensions = http_extensions(&request);
         let (answers, stream) = tokio::sync::mpsc::channel(STREAM_BATCH);
         let mut batches = request.into_inner().ready_chunks(STREAM_BATCH);
         tokio::spawn(async move {
             let mut ordinal = 0;
             while let Some(batch) = batches.next().await {
+                // A stream may live for days: whoever was disabled or revoked
+                // meanwhile hands nothing more over.
+                let caller = match access.caller(&metadata, &extensions, Scope::Submit) {
+                    Ok(caller) => caller,
+                    Err(error) => {
+                        let _ = answers.send(Err(error.into())).await;
+                        return;
+                    }
+                };
                 let last = submit_batch(&door, &caller, batch, &mut ordinal, &answers).await;
                 if last {
                     return;
@@ -144,6 +156,8 @@ impl GatewayService for Gateway {
         request: Request<v1::FetchInboxRequest>,
     ) -> Result<Response<v1::FetchInboxResponse>, Status> {
         let caller = self.caller(&request, Scope::Inbox)?;
+        let metadata = request.metadata().clone();
+        let extensions = http_extensions(&request);
         let v1::FetchInboxRequest {
             after,
             wait_ms,
@@ -151,14 +165,13 @@ impl GatewayService for Gateway {
         } = request.into_inner();
         let after = optional_cursor("after", &after)?;
         let wait = Duration::from_millis(u64::from(wait_ms));
-        let items = self
+        let fetched = self
             .door
             .fetch(&caller, after, limit as usize, wait)
             .await?;
-        Ok(Response::new(v1::FetchInboxResponse {
-            items: items.iter().map(inbox_to_proto).collect(),
-            complete_up_to: None,
-        }))
+        // It may have waited, and the right may have ended meanwhile.
+        self.access.caller(&metadata, &extensions, Scope::Inbox)?;
+        Ok(Response::new(fetched_to_proto(&fetched)))
     }
 
     async fn acknowledge_inbox(
@@ -265,7 +278,14 @@ pub(super) fn receipt_to_proto(receipt: &Receipt) -> v1::Receipt {
     )
 }
 
-pub(super) fn inbox_to_proto(item: &InboxItem) -> v1::InboxItem {
+pub(super) fn fetched_to_proto(fetched: &Fetched) -> v1::FetchInboxResponse {
+    v1::FetchInboxResponse {
+        items: fetched.items.iter().map(inbox_to_proto).collect(),
+        complete_up_to: fetched.complete_up_to.map(wire::timestamp),
+    }
+}
+
+fn inbox_to_proto(item: &InboxItem) -> v1::InboxItem {
     let content = match &item.record {
         InboxRecord::Event(header) => {
             v1::inbox_item::Item::Event(wire::inbox_event(Some(header), &item.entry.entry))
@@ -273,6 +293,10 @@ pub(super) fn inbox_to_proto(item: &InboxItem) -> v1::InboxItem {
         InboxRecord::Decision(decision) => {
             v1::inbox_item::Item::Decision(wire::decision_to_proto(decision))
         }
+        InboxRecord::Unreadable => v1::inbox_item::Item::Unreadable(v1::UnreadableItem {
+            reason: "UNREADABLE".to_owned(),
+            explanation: "a newer hub says something that this node does not know: update this node, then fetch again from the cursor before this one".to_owned(),
+        }),
     };
     v1::InboxItem {
         cursor: item.cursor.to_string(),

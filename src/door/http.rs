@@ -6,12 +6,14 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Path, Query, State},
+    extract::{DefaultBodyLimit, Path, Query, Request, State},
     http::{HeaderMap, StatusCode, header},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
 use serde::{Deserialize, de::DeserializeOwned};
+use tonic::metadata::MetadataMap;
 
 use crate::{
     domain::{ComplaintId, ComplaintName, IdempotencyKey, LocalStatus, Reference, TrackingId},
@@ -19,8 +21,9 @@ use crate::{
 };
 
 use super::{
-    Caller, Cursor, Door, DoorError, PARTY_HEADER, Scope, Tokens,
-    grpc::{complaint_to_proto, inbox_to_proto, receipt_to_proto},
+    Access, Caller, Cursor, Door, DoorError, Scope,
+    grpc::{complaint_to_proto, fetched_to_proto, receipt_to_proto},
+    language::Language,
 };
 
 /// Largest request that is read.
@@ -31,11 +34,11 @@ const WAIT_FOR_HUB: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 struct Http {
     door: Door,
-    tokens: Arc<Tokens>,
+    access: Arc<dyn Access>,
 }
 
 /// The routes before a door.
-pub fn router(door: Door, tokens: Arc<Tokens>) -> Router {
+pub fn router(door: Door, access: Arc<dyn Access>) -> Router {
     Router::new()
         .route("/v1/complaints", post(file))
         .route("/v1/complaints/{reference}", get(show))
@@ -49,11 +52,24 @@ pub fn router(door: Door, tokens: Arc<Tokens>) -> Router {
                 Some((404, "no such route: see docs/http.md")),
             )
         })
+        .layer(middleware::from_fn(in_the_callers_language))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
-        .with_state(Http { door, tokens })
+        .with_state(Http { door, access })
+}
+
+/// Errors are made in English; where a caller would rather read Indonesian they
+/// are told again before they leave.
+async fn in_the_callers_language(request: Request, next: Next) -> Response {
+    let language = Language::of(request.headers());
+    let mut response = next.run(request).await;
+    match response.extensions_mut().remove::<Problem>() {
+        Some(problem) => problem.told(language),
+        None => response,
+    }
 }
 
 /// An error as HTTP says it.
+#[derive(Clone)]
 struct Problem(DoorError, Option<(u16, &'static str)>);
 
 impl From<DoorError> for Problem {
@@ -68,14 +84,15 @@ impl From<crate::domain::FieldError> for Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+impl Problem {
+    fn told(&self, language: Language) -> Response {
         let Self(error, instead) = self;
-        let (code, reason, detail) = match instead {
-            Some((code, detail)) => (code, "NOT_FOUND", detail.to_owned()),
-            None => (error.http(), error.reason(), error.to_string()),
+        let (code, reason, detail) = match (instead, language) {
+            (Some((code, detail)), _) => (*code, "NOT_FOUND", (*detail).to_owned()),
+            (None, Language::English) => (error.http(), error.reason(), error.to_string()),
+            (None, Language::Indonesian) => (error.http(), error.reason(), error.indonesian()),
         };
-        let fields: Vec<serde_json::Value> = match &error {
+        let fields: Vec<serde_json::Value> = match error {
             DoorError::Invalid(fields) => fields
                 .iter()
                 .map(|found| serde_json::json!({"field": found.field, "problem": found.problem}))
@@ -92,21 +109,36 @@ impl IntoResponse for Problem {
         if !fields.is_empty() {
             body["fields"] = fields.into();
         }
-        if let DoorError::Conflict { stored, refused } = &error {
+        if let DoorError::Conflict { stored, refused } = error {
             body["stored_digest"] = stored.to_string().into();
             body["refused_digest"] = refused.to_string().into();
         }
         let mut response = (
             status,
-            [(header::CONTENT_TYPE, "application/problem+json")],
+            [
+                (header::CONTENT_TYPE, "application/problem+json"),
+                (header::CONTENT_LANGUAGE, language.tag()),
+                (header::VARY, "Accept-Language"),
+            ],
             body.to_string(),
         )
             .into_response();
-        if matches!(error, DoorError::Unavailable(_)) {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, header::HeaderValue::from_static("2"));
+        let headers = response.headers_mut();
+        if let Some(after) = error.retry_after() {
+            headers.insert(header::RETRY_AFTER, after.as_secs().into());
         }
+        if code == 401 {
+            let scheme = header::HeaderValue::from_static("Bearer realm=\"jembatan\"");
+            headers.insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        response
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.told(Language::English);
+        response.extensions_mut().insert(self);
         response
     }
 }
@@ -182,7 +214,7 @@ struct NewStatus {
 
 async fn status(
     State(http): State<Http>,
-    Path(reference): Path<String>,
+    Path(name): Path<String>,
     Query(query): Query<Waiting>,
     headers: HeaderMap,
     body: Bytes,
@@ -212,7 +244,7 @@ async fn status(
         .mirror_status(
             &caller,
             system,
-            Reference::parse(&reference)?,
+            complaint_name(&name)?,
             (status, new.note, time),
             IdempotencyKey::parse(&key)?,
             query.for_hub()?,
@@ -257,11 +289,10 @@ async fn inbox(
         text => Some(Cursor::parse("after", text)?),
     };
     let wait = Duration::from_secs(query.wait.min(600));
-    let items = http.door.fetch(&caller, after, query.limit, wait).await?;
-    reply(&v1::FetchInboxResponse {
-        items: items.iter().map(inbox_to_proto).collect(),
-        complete_up_to: None,
-    })
+    let fetched = http.door.fetch(&caller, after, query.limit, wait).await?;
+    // It may have waited, and the right may have ended meanwhile.
+    http.caller(&headers, Scope::Inbox)?;
+    reply(&fetched_to_proto(&fetched))
 }
 
 async fn acknowledge(State(http): State<Http>, headers: HeaderMap, body: Bytes) -> Answer {
@@ -278,9 +309,9 @@ async fn acknowledge(State(http): State<Http>, headers: HeaderMap, body: Bytes) 
 
 impl Http {
     fn caller(&self, headers: &HeaderMap, scope: Scope) -> Result<Caller, DoorError> {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        self.tokens
-            .resolve(text("authorization"), text(PARTY_HEADER), scope)
+        let metadata = MetadataMap::from_headers(headers.clone());
+        self.access
+            .caller(&metadata, &axum::http::Extensions::new(), scope)
     }
 
     async fn submit(&self, caller: &Caller, handover: v1::Handover, wait: Duration) -> Answer {

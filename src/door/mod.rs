@@ -10,21 +10,23 @@ mod directory;
 mod error;
 mod grpc;
 mod http;
+mod language;
+mod overload;
 mod tokens;
 
 use std::{sync::Arc, time::Duration};
 
+use overload::Lanes;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
     domain::{
         ComplaintId, ComplaintName, DeliveryRecord, EventBody, Handover, IdempotencyKey, Item,
-        LocalStatus, Mapped, Micros, NewEvent, PartyId, Policy, Progress, Reference, StatusMap,
-        SystemName,
+        LocalStatus, Mapped, Micros, NewEvent, PartyId, Policy, Progress, StatusMaps, SystemName,
     },
     exchange::Direction,
     runtime::{Clock, random_bytes},
-    store::{ComplaintRecord, JournalEntry, NewSubmission, Receipt, Store},
+    store::{ComplaintRecord, Heads, JournalEntry, NewSubmission, Receipt, Store},
     wire::{self, Composing},
 };
 
@@ -35,8 +37,8 @@ pub use grpc::{Access, Gateway, Scope};
 pub use http::router;
 pub use tokens::{PARTY_HEADER, TokenRule, Tokens};
 
-/// Items of one fetch, at most.
-const FETCH_ITEMS: usize = 500;
+/// Items of one fetch, at most; a constant of the contract.
+const FETCH_ITEMS: usize = 1_000;
 /// Bytes of one fetch, about.
 const FETCH_BYTES: usize = 2 * 1024 * 1024;
 
@@ -49,8 +51,29 @@ pub struct Caller {
     pub system: Option<SystemName>,
     /// IANA zone in which the party counts days.
     pub time_zone: String,
-    /// The party's mapping table for mirrored statuses.
-    pub status_map: Arc<StatusMap>,
+    /// The party's mapping tables for mirrored statuses.
+    pub status_maps: Arc<StatusMaps>,
+}
+
+/// Says up to which moment, by the hub's clock, everything for a party is held
+/// here; given to the door, which does not know links.
+/// The heads were read not before the moment beside them.
+pub type Freshness = Arc<dyn Fn(&PartyId, &Heads, Micros) -> Option<Micros> + Send + Sync>;
+
+/// What a door needs.
+pub struct DoorOptions {
+    /// Where hand-overs are kept.
+    pub store: Arc<dyn Store>,
+    /// The node's clock.
+    pub clock: Arc<dyn Clock>,
+    /// Limits of events.
+    pub policy: Policy,
+    /// Longest wait of a call.
+    pub longest_wait: Duration,
+    /// Hand-overs that are being stored at once.
+    pub max_in_flight: u32,
+    /// How fresh an inbox is.
+    pub freshness: Freshness,
 }
 
 /// The use cases.
@@ -60,6 +83,19 @@ pub struct Door {
     clock: Arc<dyn Clock>,
     policy: Policy,
     longest_wait: Duration,
+    freshness: Freshness,
+    lanes: Lanes,
+}
+
+/// Items of an inbox.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fetched {
+    /// In order.
+    pub items: Vec<InboxItem>,
+    /// Whoever has these items has everything that the hub had for the party
+    /// at this moment of the hub's clock; `None`: there is more, or it is not
+    /// known now.
+    pub complete_up_to: Option<Micros>,
 }
 
 /// One item of an inbox.
@@ -80,29 +116,48 @@ pub enum InboxRecord {
     Event(Box<crate::domain::EventHeader>),
     /// The hub's decision on an own submission.
     Decision(Box<crate::domain::Decision>),
+    /// A header that this version does not know (of a newer hub): kept as it
+    /// came, and no reason for others to wait.
+    Unreadable,
 }
 
 impl Door {
     /// A door before a store.
-    pub fn new(
-        store: Arc<dyn Store>,
-        clock: Arc<dyn Clock>,
-        policy: Policy,
-        longest_wait: Duration,
-    ) -> Self {
+    pub fn new(options: DoorOptions) -> Self {
+        let DoorOptions {
+            store,
+            clock,
+            policy,
+            longest_wait,
+            max_in_flight,
+            freshness,
+        } = options;
         Self {
             store,
             clock,
             policy,
             longest_wait,
+            freshness,
+            lanes: Lanes::new(max_in_flight),
         }
     }
 
-    /// Stores hand-overs; one result each, in order.
+    /// Stores hand-overs of a stream; one result each, in order. Waits for
+    /// room: a stream slows down before it is refused.
     ///
     /// # Errors
-    /// The store can't write: nothing of the batch was stored.
+    /// The store can't write, or there was no room for long: nothing of the
+    /// batch was stored.
     pub async fn submit(
+        &self,
+        caller: &Caller,
+        handovers: Vec<Handover>,
+    ) -> Result<Vec<Result<Receipt, DoorError>>, DoorError> {
+        let _room = self.lanes.streamed(handovers.len()).await?;
+        self.store_all(caller, handovers).await
+    }
+
+    async fn store_all(
         &self,
         caller: &Caller,
         handovers: Vec<Handover>,
@@ -136,7 +191,7 @@ impl Door {
     /// if it comes in time; on time-out it says how far it has come.
     ///
     /// # Errors
-    /// Why it was not stored.
+    /// Why it was not stored; at once if there is no room for it.
     pub async fn submit_one(
         &self,
         caller: &Caller,
@@ -144,9 +199,11 @@ impl Door {
         wait: Duration,
     ) -> Result<Receipt, DoorError> {
         let mut changes = self.store.watch(&caller.party);
-        let receipt = self
-            .submit(caller, vec![handover])
-            .await?
+        let room = self.lanes.single()?;
+        let stored = self.store_all(caller, vec![handover]).await;
+        // Whoever waits for the hub's decision takes no room from others.
+        drop(room);
+        let receipt = stored?
             .pop()
             .unwrap_or_else(|| Err(DoorError::Unavailable("no answer".to_owned())))?;
         let deadline = Instant::now() + wait.min(self.longest_wait);
@@ -178,13 +235,13 @@ impl Door {
         &self,
         caller: &Caller,
         system: SystemName,
-        reference: Reference,
+        complaint: ComplaintName,
         (status, note, at): (LocalStatus, String, Option<Micros>),
         key: IdempotencyKey,
         wait: Duration,
     ) -> Result<Receipt, DoorError> {
         let mut event = NewEvent::new(
-            ComplaintName::Reference(reference),
+            complaint,
             EventBody::StatusMirrored {
                 declined: false,
                 ignored: false,
@@ -229,7 +286,7 @@ impl Door {
         after: Option<Cursor>,
         limit: usize,
         wait: Duration,
-    ) -> Result<Vec<InboxItem>, DoorError> {
+    ) -> Result<Fetched, DoorError> {
         let limit = match limit {
             0 => 100,
             limit => limit.min(FETCH_ITEMS),
@@ -237,6 +294,7 @@ impl Door {
         let deadline = Instant::now() + wait.min(self.longest_wait);
         let mut changes = self.store.watch(&caller.party);
         loop {
+            let asked_at = Micros(self.clock.now_micros());
             let heads = self.store.heads(&caller.party).await?;
             let start = after.unwrap_or(Cursor::at(heads.epoch, heads.consumed_through));
             if start.epoch != heads.epoch {
@@ -246,11 +304,18 @@ impl Door {
                 ));
             }
             let items = self.items_after(caller, start, limit).await?;
-            if !items.is_empty() || wait.is_zero() {
-                return Ok(items);
-            }
-            if timeout_at(deadline, changes.changed()).await.is_err() {
-                return Ok(Vec::new());
+            let is_over = !items.is_empty() || wait.is_zero();
+            // The heads were read before the items: what came in between may
+            // be among them, and takes nothing away.
+            let reached = items.last().map_or(start, |item| item.cursor);
+            let fetched = Fetched {
+                items,
+                complete_up_to: (reached.whole_deliveries() >= heads.deliveries)
+                    .then(|| (self.freshness)(&caller.party, &heads, asked_at))
+                    .flatten(),
+            };
+            if is_over || timeout_at(deadline, changes.changed()).await.is_err() {
+                return Ok(fetched);
             }
         }
     }
@@ -319,6 +384,11 @@ impl Door {
                         why = %unreadable.why,
                         "a newer hub says something that this version does not know: update this node"
                     );
+                    items.push(InboxItem {
+                        cursor: Cursor::at(start.epoch, position),
+                        entry,
+                        record: InboxRecord::Unreadable,
+                    });
                 }
             }
         }
@@ -353,7 +423,7 @@ impl Door {
         let complaint_id = match &mut handover.item {
             Item::Complaint(new) => {
                 if let Some(status) = &mut new.local_status {
-                    map_status(&caller.status_map, status);
+                    map_status(caller, &handover.system, status);
                 }
                 None
             }
@@ -366,7 +436,7 @@ impl Door {
                     }
                     other => other?,
                 };
-                map_event(&caller.status_map, new);
+                map_event(caller, &handover.system, new);
                 Some(id)
             }
         };
@@ -410,20 +480,20 @@ fn filed_before(
     is_filed.then_some(id)
 }
 
-fn map_status(map: &StatusMap, status: &mut LocalStatus) -> Mapped {
-    let mapped = map.map(&status.code, &status.name);
+fn map_status(caller: &Caller, system: &SystemName, status: &mut LocalStatus) -> Mapped {
+    let mapped = caller.status_maps.map(system, &status.code, &status.name);
     if let Mapped::Status(canonical) = mapped {
         status.mapped = Some(canonical);
     }
     mapped
 }
 
-fn map_event(map: &StatusMap, new: &mut NewEvent) {
+fn map_event(caller: &Caller, system: &SystemName, new: &mut NewEvent) {
     let Some(status) = &mut new.local_status else {
         return;
     };
     let asked = status.mapped;
-    let mapped = map_status(map, status);
+    let mapped = map_status(caller, system, status);
     let EventBody::StatusMirrored { declined, ignored } = &mut new.body else {
         return;
     };
@@ -437,6 +507,9 @@ fn map_event(map: &StatusMap, new: &mut NewEvent) {
             // Kept as it is, never guessed and never dropped: work to do.
             tracing::warn!(
                 event = "status_unmapped",
+                reason = "UNMAPPED_STATUS",
+                party = %caller.party,
+                %system,
                 code = %status.code,
                 name = %status.name,
                 "this local status has no row in the mapping table: add one to the file that status_map names"

@@ -1,75 +1,94 @@
-//! `/healthz`, `/readyz`, `/metrics`, and the honest answer to "serving?".
+//! `/healthz`, `/readyz` and `/metrics`.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
-    metrics::{family::Family, gauge::Gauge},
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
-use tokio::time::timeout;
 
-use super::Source;
+use crate::wire::v1::Verdict;
 
-/// A store that takes longer than this to write one small row can't write.
-const PROBE: Duration = Duration::from_secs(5);
+use super::{Checks, PartyHealth, Source};
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfParty {
-    party: String,
+/// Says whether a caller may see details: beyond this machine not everybody.
+pub type MayMeasure = Arc<dyn Fn(&HeaderMap) -> bool + Send + Sync>;
+
+#[derive(Clone)]
+struct Shared {
+    source: Source,
+    is_draining: Arc<dyn Fn() -> bool + Send + Sync>,
+    may_measure: MayMeasure,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfVerdict {
-    party: String,
-    verdict: String,
-}
-
-/// Whether the node can do its work now; else why not.
-///
-/// # Errors
-/// Why not.
-pub async fn serving(source: &Source) -> Result<(), String> {
-    match timeout(PROBE, source.store.probe()).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!(
-            "the store did not write a row within {} s",
-            PROBE.as_secs()
-        )),
-    }
-}
-
-/// The health routes. `/healthz`: the process lives. `/readyz`: it can store.
-pub fn health_router(source: Source, draining: Arc<dyn Fn() -> bool + Send + Sync>) -> Router {
+/// The health routes. `/healthz`: the process lives. `/readyz`: it can do its
+/// work, or which check failed and why. `/metrics`: numbers.
+pub fn health_router(
+    source: Source,
+    is_draining: Arc<dyn Fn() -> bool + Send + Sync>,
+    may_measure: MayMeasure,
+) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .with_state((source, draining))
+        .with_state(Shared {
+            source,
+            is_draining,
+            may_measure,
+        })
 }
 
-type Shared = (Source, Arc<dyn Fn() -> bool + Send + Sync>);
-
-async fn ready(State((source, draining)): State<Shared>) -> Response {
-    if draining() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
-    }
-    match serving(&source).await {
-        Ok(()) => "ok\n".into_response(),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
-    }
+fn refused() -> Response {
+    (
+        StatusCode::UNAUTHORIZED,
+        [(header::WWW_AUTHENTICATE, "Bearer realm=\"jembatan\"")],
+        "this needs a token with the scope operate\n",
+    )
+        .into_response()
 }
 
-async fn metrics(State((source, _)): State<Shared>) -> Response {
-    match scrape(&source).await {
+async fn ready(State(shared): State<Shared>, headers: HeaderMap) -> Response {
+    if !(shared.may_measure)(&headers) {
+        return refused();
+    }
+    let Checks(checks) = shared.source.check((shared.is_draining)()).await;
+    let is_ready = checks.iter().all(|check| check.problem.is_none());
+    let told = checks.iter().map(|check| {
+        let mut told = serde_json::json!({"check": check.name, "ok": check.problem.is_none()});
+        if let Some(why) = &check.problem {
+            told["why"] = why.as_str().into();
+        }
+        told
+    });
+    let told: Vec<serde_json::Value> = told.collect();
+    let body = serde_json::json!({"ready": is_ready, "checks": told});
+    let status = if is_ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        status,
+        [(header::CONTENT_TYPE, "application/json")],
+        format!("{body}\n"),
+    )
+        .into_response()
+}
+
+async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Response {
+    if !(shared.may_measure)(&headers) {
+        return refused();
+    }
+    match scrape(&shared.source).await {
         Ok(text) => (
             [(
                 header::CONTENT_TYPE,
@@ -82,93 +101,221 @@ async fn metrics(State((source, _)): State<Shared>) -> Response {
     }
 }
 
-async fn scrape(source: &Source) -> Result<String, String> {
-    let parties = source.read(None).await.map_err(|error| error.to_string())?;
-    let mut registry = Registry::with_prefix("jembatan");
-    let mut gauge = |name: &str, help: &str| {
-        let family = Family::<OfParty, Gauge>::default();
-        registry.register(name, help, family.clone());
-        family
-    };
-    let submissions = gauge(
-        "submissions_head_position",
-        "Head of the submissions journal",
-    );
-    let deliveries = gauge("deliveries_head_position", "Head of the deliveries journal");
-    let consumed = gauge(
-        "deliveries_consumed_position",
-        "Deliveries that the local system has taken over",
-    );
-    let waiting = gauge(
-        "entries_waiting",
-        "Entries that the peer has not acknowledged",
-    );
-    let age = gauge(
-        "oldest_waiting_seconds",
-        "Age of the oldest entry that waits",
-    );
-    let accepted = gauge("submissions_accepted", "Submissions accepted so far");
-    let duplicates = gauge("submissions_duplicate", "Submissions that were duplicates");
-    let rejected = gauge("submissions_rejected", "Submissions rejected so far");
-    let parked = gauge("submissions_parked", "Submissions parked");
-    let skew = gauge("clock_skew_milliseconds", "The peer's clock minus ours");
-    let verdicts = Family::<OfVerdict, Gauge>::default();
-    registry.register(
-        "link_verdict",
-        "1 for the verdict in force",
-        verdicts.clone(),
-    );
-    let now = source.clock.now_micros();
-    for found in parties {
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfParty {
+    party: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfVerdict {
+    party: String,
+    verdict: Word,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfCertificate {
+    certificate: String,
+}
+
+/// A verdict as a label: one of a closed list, in lower case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Word(Verdict);
+
+/// Every verdict that a party can have; each has its own line, so that an
+/// alarm on one finds it before it was ever in force.
+const VERDICTS: [Verdict; 9] = [
+    Verdict::Healthy,
+    Verdict::Behind,
+    Verdict::Stalled,
+    Verdict::Silent,
+    Verdict::Disconnected,
+    Verdict::Refused,
+    Verdict::Mismatch,
+    Verdict::Paused,
+    Verdict::NeverConnected,
+];
+
+impl EncodeLabelValue for Word {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        let word = self.0.as_str_name().trim_start_matches("VERDICT_");
+        EncodeLabelValue::encode(&word.to_lowercase(), encoder)
+    }
+}
+
+type PerParty = Family<OfParty, Gauge>;
+
+/// What there is to say of each party.
+struct Gauges {
+    submissions: PerParty,
+    deliveries: PerParty,
+    consumed: PerParty,
+    waiting: PerParty,
+    age: PerParty,
+    accepted: PerParty,
+    duplicates: PerParty,
+    rejected: PerParty,
+    parked: PerParty,
+    skew: PerParty,
+    unmapped: PerParty,
+    complete_up_to: PerParty,
+    verdicts: Family<OfVerdict, Gauge>,
+}
+
+impl Gauges {
+    fn register(registry: &mut Registry) -> Self {
+        let verdicts = Family::<OfVerdict, Gauge>::default();
+        let mut gauge = |name: &str, help: &str| {
+            let family = PerParty::default();
+            registry.register(name, help, family.clone());
+            family
+        };
+        let made = Self {
+            submissions: gauge(
+                "submissions_head_position",
+                "Head of the submissions journal",
+            ),
+            deliveries: gauge("deliveries_head_position", "Head of the deliveries journal"),
+            consumed: gauge(
+                "deliveries_consumed_position",
+                "Deliveries that the local system has taken over",
+            ),
+            waiting: gauge(
+                "entries_waiting",
+                "Backlog: entries that the peer has not acknowledged",
+            ),
+            age: gauge(
+                "oldest_waiting_seconds",
+                "Age of the oldest entry that waits",
+            ),
+            accepted: gauge("submissions_accepted", "Submissions accepted so far"),
+            duplicates: gauge("submissions_duplicate", "Submissions that were duplicates"),
+            rejected: gauge("submissions_rejected", "Submissions rejected so far"),
+            parked: gauge("submissions_parked", "Submissions parked"),
+            skew: gauge("clock_skew_milliseconds", "The peer's clock minus ours"),
+            unmapped: gauge(
+                "unmapped_statuses",
+                "Local statuses that wait for a row in the mapping table, up to 100",
+            ),
+            complete_up_to: gauge(
+                "complete_up_to_timestamp_seconds",
+                "Everything that the hub had for the party at this time is held here; 0: not known",
+            ),
+            verdicts: verdicts.clone(),
+        };
+        registry.register(
+            "link_verdict",
+            "1 for the verdict in force, else 0",
+            verdicts,
+        );
+        made
+    }
+
+    fn set(&self, found: &PartyHealth, is_hub: bool, now: i64) {
         let label = OfParty {
             party: found.party.as_str().to_owned(),
         };
         let heads = &found.heads;
-        let set = |family: &Family<OfParty, Gauge>, value: u64| {
+        let set = |family: &PerParty, value: u64| {
             family.get_or_create(&label).set(value as i64);
         };
-        set(&submissions, heads.submissions.position);
-        set(&deliveries, heads.deliveries);
-        set(&consumed, heads.consumed_through);
-        let unacknowledged = if source.hub.is_some() {
-            heads.deliveries - heads.deliveries_acknowledged.position
+        set(&self.submissions, heads.submissions.position);
+        set(&self.deliveries, heads.deliveries);
+        set(&self.consumed, heads.consumed_through);
+        let unacknowledged = if is_hub {
+            heads
+                .deliveries
+                .saturating_sub(heads.deliveries_acknowledged.position)
         } else {
-            heads.submissions.position - heads.submissions_acknowledged.position
+            heads
+                .submissions
+                .position
+                .saturating_sub(heads.submissions_acknowledged.position)
         };
-        set(&waiting, unacknowledged);
+        set(&self.waiting, unacknowledged);
         let oldest = heads
             .oldest_waiting
             .map_or(0, |oldest| (now - oldest.0) / 1_000_000);
-        age.get_or_create(&label).set(oldest);
-        set(&accepted, found.counts.accepted);
-        set(&duplicates, found.counts.duplicates);
-        set(&rejected, found.counts.rejected);
-        set(&parked, found.counts.parked);
-        let skew_ms = found.link.as_ref().map_or(0, |link| link.clock_skew_ms);
-        skew.get_or_create(&label).set(skew_ms);
-        let verdict = OfVerdict {
-            party: label.party.clone(),
-            verdict: found
-                .judged
-                .verdict
-                .as_str_name()
-                .trim_start_matches("VERDICT_")
-                .to_lowercase(),
+        self.age.get_or_create(&label).set(oldest);
+        set(&self.accepted, found.counts.accepted);
+        set(&self.duplicates, found.counts.duplicates);
+        set(&self.rejected, found.counts.rejected);
+        set(&self.parked, found.counts.parked);
+        let skew = found.link.as_ref().map_or(0, |link| link.clock_skew_ms);
+        self.skew.get_or_create(&label).set(skew);
+        set(&self.unmapped, found.unmapped.len() as u64);
+        let complete = found.complete_up_to.map_or(0, |at| at.0 / 1_000_000);
+        self.complete_up_to.get_or_create(&label).set(complete);
+        for verdict in VERDICTS {
+            let of = OfVerdict {
+                party: label.party.clone(),
+                verdict: Word(verdict),
+            };
+            let in_force = i64::from(verdict == found.judged.verdict);
+            self.verdicts.get_or_create(&of).set(in_force);
+        }
+    }
+}
+
+fn certificates(source: &Source, registry: &mut Registry, now: i64) {
+    let expires = Family::<OfCertificate, Gauge>::default();
+    let unusable = Family::<OfCertificate, Gauge>::default();
+    let failures = Family::<OfCertificate, Counter>::default();
+    registry.register(
+        "certificate_expires_seconds",
+        "Seconds until the certificate in use ends; below 0: it has ended",
+        expires.clone(),
+    );
+    registry.register(
+        "certificate_files_unusable",
+        "1 while the files as they stand can't be used (the old ones stay in use)",
+        unusable.clone(),
+    );
+    registry.register(
+        "certificate_reload_failures",
+        "Changed files that could not be used, since the start",
+        failures.clone(),
+    );
+    for found in (source.certificates)() {
+        let of = OfCertificate {
+            certificate: found.name.clone(),
         };
-        verdicts.get_or_create(&verdict).set(1);
+        let left = (found.not_after.0 - now) / 1_000_000;
+        expires.get_or_create(&of).set(left);
+        unusable
+            .get_or_create(&of)
+            .set(i64::from(found.last_error.is_some()));
+        // The registry is made anew for each answer: from 0.
+        failures.get_or_create(&of).inc_by(found.reload_failures);
+    }
+}
+
+async fn scrape(source: &Source) -> Result<String, String> {
+    let parties = source.read(None).await.map_err(|error| error.to_string())?;
+    let mut registry = Registry::with_prefix("jembatan");
+    let gauges = Gauges::register(&mut registry);
+    let now = source.clock.now_micros();
+    for found in &parties {
+        gauges.set(found, source.hub.is_some(), now);
+    }
+    certificates(source, &mut registry, now);
+    let mut single = |name: &str, help: &str, value: i64| {
+        let gauge: Gauge = Gauge::default();
+        gauge.set(value);
+        registry.register(name, help, gauge);
+    };
+    if let Some(sessions) = &source.sessions {
+        let live = i64::try_from(sessions()).unwrap_or(i64::MAX);
+        single("sessions", "Live sessions of parties", live);
     }
     if let Some(hub) = &source.hub {
-        let orphans: Gauge = Gauge::default();
-        let triage: Gauge = Gauge::default();
-        registry.register(
+        let orphans = hub.orphans().await.map_err(|error| error.to_string())?;
+        let in_triage = hub.in_triage().await.map_err(|error| error.to_string())?;
+        single(
             "orphans",
             "Open complaints whose owner nobody reads for; must be 0",
-            orphans.clone(),
+            orphans.len() as i64,
         );
-        registry.register("in_triage", "Open complaints in triage", triage.clone());
-        let found = hub.orphans().await.map_err(|error| error.to_string())?;
-        orphans.set(found.len() as i64);
-        triage.set(hub.in_triage().await.map_err(|error| error.to_string())? as i64);
+        single("in_triage", "Open complaints in triage", in_triage as i64);
     }
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|error| error.to_string())?;

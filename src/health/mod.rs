@@ -3,6 +3,7 @@
 //! Invariants: reads only; a verdict says since when and what to do; health is
 //! red when the store can't write. This room must not change anything.
 
+mod checks;
 mod metrics;
 mod service;
 mod verdict;
@@ -11,18 +12,25 @@ use std::sync::Arc;
 
 use crate::{
     domain::{Micros, PartyId},
-    link::LinkState,
+    link::{LinkState, Phase},
     runtime::Clock,
-    store::{Counts, Heads, HubStore, Store, StoreError},
+    store::{Counts, Heads, HubStore, Store, StoreError, UnmappedStatus},
 };
 
-pub use metrics::{health_router, serving};
+pub use checks::{CertificateFor, CertificateHealth, Check, Checks, Needs};
+pub use metrics::{MayMeasure, health_router};
 pub use service::{MayOperate, SyncHealth};
 pub use verdict::{Judged, judge};
 
 /// Lists the parties of a node and how their links stand; `None`: the party
 /// keeps no link.
 pub type Links = Arc<dyn Fn() -> Vec<(PartyId, Option<LinkState>)> + Send + Sync>;
+
+/// The certificates in use.
+pub type Certificates = Arc<dyn Fn() -> Vec<CertificateHealth> + Send + Sync>;
+
+/// Counts live sessions.
+pub type LiveSessions = Arc<dyn Fn() -> usize + Send + Sync>;
 
 /// What health is read from.
 #[derive(Clone)]
@@ -35,6 +43,10 @@ pub struct Source {
     pub hub: Option<Arc<dyn HubStore>>,
     /// Parties and links.
     pub links: Links,
+    /// Certificates of links and doors.
+    pub certificates: Certificates,
+    /// Live sessions, at a hub.
+    pub sessions: Option<LiveSessions>,
     /// The node's clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -49,8 +61,33 @@ pub struct PartyHealth {
     pub heads: Heads,
     /// Outcomes.
     pub counts: Counts,
+    /// Local statuses that wait for a row in the mapping table.
+    pub unmapped: Vec<UnmappedStatus>,
+    /// Everything that the hub had for it at this moment is held here.
+    pub complete_up_to: Option<Micros>,
     /// The verdict.
     pub judged: Judged,
+}
+
+/// Unmapped statuses that are shown of a party, at most.
+const UNMAPPED_SHOWN: usize = 100;
+
+/// The moment, by the hub's clock, up to which everything that the hub had for
+/// this party is held here; `None`: not known now. At a node that is the time
+/// of the hub's last heartbeat, if its head is ours; the hub itself has always
+/// everything.
+pub fn complete_up_to(
+    link: Option<&LinkState>,
+    heads: &Heads,
+    is_hub: bool,
+    now: Micros,
+) -> Option<Micros> {
+    if is_hub {
+        return Some(now);
+    }
+    let link = link.filter(|link| link.phase == Phase::Connected)?;
+    let heartbeat = link.heartbeat.as_ref()?;
+    (heartbeat.deliveries_head <= heads.deliveries).then_some(heartbeat.sent_at)
 }
 
 impl Source {
@@ -67,6 +104,9 @@ impl Source {
             }
             let heads = self.store.heads(&party).await?;
             let counts = self.store.counts(&party).await?;
+            let unmapped = self.store.unmapped(&party, UNMAPPED_SHOWN).await?;
+            let is_hub = self.hub.is_some();
+            let complete_up_to = complete_up_to(link.as_ref(), &heads, is_hub, now);
             let judged = if self.is_disabled(&party) {
                 verdict::disabled(link.as_ref(), &party)
             } else {
@@ -77,6 +117,8 @@ impl Source {
                 link,
                 heads,
                 counts,
+                unmapped,
+                complete_up_to,
                 judged,
             });
         }

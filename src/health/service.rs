@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use crate::{
-    domain::{Micros, PartyId},
+    domain::{Micros, PartyId, RejectionReason},
     exchange::{Direction, Place},
-    store::{Heads, StoreError},
+    store::{Heads, StoreError, UnmappedStatus},
     wire::{
         self,
         v1::{self, sync_health_service_server::SyncHealthService},
@@ -118,6 +118,8 @@ fn party_sync(found: PartyHealth, is_hub: bool) -> v1::PartySync {
         link,
         heads,
         counts,
+        unmapped,
+        complete_up_to,
         judged,
     } = found;
     let (submissions, deliveries) = journals(&heads, is_hub);
@@ -145,6 +147,26 @@ fn party_sync(found: PartyHealth, is_hub: bool) -> v1::PartySync {
             parked: counts.parked,
             repeated_handovers: counts.repeated_handovers,
         }),
+        complete_up_to: complete_up_to.map(wire::timestamp),
+        unmapped_statuses: unmapped.into_iter().map(unmapped_status).collect(),
+    }
+}
+
+fn unmapped_status(found: UnmappedStatus) -> v1::UnmappedStatus {
+    let UnmappedStatus {
+        system,
+        code,
+        name,
+        count,
+        last_seen,
+    } = found;
+    v1::UnmappedStatus {
+        reason: RejectionReason::UnmappedStatus.code().to_owned(),
+        system: system.as_str().to_owned(),
+        code,
+        name,
+        count,
+        last_seen: Some(wire::timestamp(last_seen)),
     }
 }
 

@@ -38,6 +38,7 @@ pub(super) struct Exchange {
     pub(super) limits: Limits,
     pub(super) minimum_version: Option<MinimumVersion>,
     pub(super) max_age: Duration,
+    pub(super) max_sessions: usize,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) board: Board,
 }
@@ -63,6 +64,10 @@ impl ExchangeService for Exchange {
                 tracing::warn!(event = "party_refused", remote = %peer.remote, why = %refused.why);
                 not_registered()
             })?;
+        if !self.sessions.has_room(&party, self.max_sessions) {
+            tracing::warn!(event = "sessions_full", %party, max_sessions = self.max_sessions);
+            return Err(sessions_full());
+        }
         let (answers, stream) = mpsc::channel(4);
         let this = self.clone();
         tokio::spawn(async move {
@@ -235,6 +240,18 @@ fn not_registered() -> Status {
     )
 }
 
+fn sessions_full() -> Status {
+    // Spread, so that those who are sent away do not come back together.
+    let after = Duration::from_secs(20).mul_f64(1.0 + random_unit());
+    with_reason(
+        Code::ResourceExhausted,
+        "OVERLOADED",
+        "the hub has as many sessions as it takes; nothing was processed, it is safe to try again"
+            .to_owned(),
+        Some(after),
+    )
+}
+
 /// What the node is told; `None`: the stream simply ends.
 pub fn status_of(end: &LinkEnd) -> Option<Status> {
     Some(match end {
@@ -284,8 +301,28 @@ pub fn status_of(end: &LinkEnd) -> Option<Status> {
 fn with_reason(code: Code, reason: &str, message: String, retry: Option<Duration>) -> Status {
     let mut details = ErrorDetails::new();
     details.set_error_info(reason, "jembatan", std::collections::HashMap::new());
+    if let Some(text) = indonesian(reason) {
+        details.set_localized_message("id", text);
+    }
     if let Some(retry) = retry {
         details.set_retry_info(Some(retry));
     }
     Status::with_error_details(code, format!("{reason}: {message}"), details)
+}
+
+/// The same for the people at a region's node.
+fn indonesian(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "PARTY_NOT_REGISTERED" => {
+            "Sertifikat ini tidak berlaku di sini. Mintalah operator pusat untuk mendaftarkan dan mengaktifkan pihak Anda."
+        }
+        "OVERLOADED" => "Pusat sedang penuh. Belum ada yang diproses; aman untuk dicoba lagi.",
+        "SESSION_FENCED" => {
+            "Sesi lain dari pihak ini mengambil alih. Periksa apakah ada dua simpul dengan sertifikat yang sama."
+        }
+        "STORE_UNAVAILABLE" => {
+            "Pusat sedang tidak dapat menyimpan. Kiriman tetap aman di simpul Anda."
+        }
+        _ => return None,
+    })
 }

@@ -4,11 +4,13 @@
 //! allows, at every moment of a session; what the hub acknowledges is on its
 //! disk. Must not know the adapter.
 
+mod behind;
 mod exchange;
 mod peers;
 mod run;
 mod sessions;
 
+pub use behind::Behind;
 pub use exchange::status_of;
 pub use peers::{ByCertificate, Refused, resolve};
 pub use run::{HubAddresses, HubError, run};

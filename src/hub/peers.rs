@@ -7,12 +7,15 @@ use tokio::sync::watch;
 use std::sync::Arc;
 
 use crate::{
-    domain::{PartyId, PartyMode, StatusMap},
+    domain::{PartyId, PartyMode},
     door::{Access, Caller, DoorError, Scope},
     identity::{PeerIdentity, PeerRole},
+    runtime::Clock,
     store::Registry,
     transport::PeerInfo,
 };
+
+use super::behind::Behind;
 
 /// A connection that no party may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +73,10 @@ pub fn resolve(
 pub struct ByCertificate {
     /// Who may.
     pub registry: watch::Receiver<Arc<Registry>>,
+    /// How their days are counted, and their codes read.
+    pub behind: Behind,
+    /// The hub's clock.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Access for ByCertificate {
@@ -87,19 +94,17 @@ impl Access for ByCertificate {
                 "that is for the hub's own door".to_owned(),
             ));
         }
+        // TLS looked at it when the connection was made, which may be long ago.
+        if self.clock.now_micros() > peer.identity.not_after.0 {
+            tracing::warn!(event = "certificate_expired", remote = %peer.remote, serial = %peer.identity.serial);
+            return Err(DoorError::CertificateExpired);
+        }
         let registry = self.registry.borrow().clone();
         match resolve(&peer.identity, &registry, PartyMode::Unary) {
-            Ok((party, _)) => Ok(Caller {
-                party,
-                system: None,
-                time_zone: "Asia/Jakarta".to_owned(),
-                status_map: Arc::new(StatusMap::default()),
-            }),
+            Ok((party, _)) => Ok(self.behind.caller(party, None)),
             Err(Refused { why }) => {
                 tracing::warn!(event = "party_refused", remote = %peer.remote, why);
-                Err(DoorError::Forbidden(
-                    "this certificate opens nothing here; ask the hub's operator to register its party as unary".to_owned(),
-                ))
+                Err(DoorError::NotRegistered)
             }
         }
     }

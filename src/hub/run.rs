@@ -7,14 +7,17 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::{
-    config::{ConfigError, DirectoryFile, HubConfig, load},
-    domain::{Micros, Party, PartyId, PartyMode, StatusMap, decide},
-    door::{Caller, DirectoryDoor, Door, Gateway},
+    config::{ConfigError, DirectoryFile, DoorAddress, HubConfig, load},
+    domain::{Micros, Party, PartyId, PartyMode, decide},
+    door::{DirectoryDoor, Door, DoorOptions, Gateway},
     exchange::DrainReason,
-    health::{Links, Source},
+    health::{CertificateFor, Links, Needs, Source},
     identity::{Files, IdentityError, Material, Purpose, ReloadState, TrustDomain, watch_files},
     link::WireHeaders,
-    node::{Behind, Doors, may_operate, tokens},
+    node::{
+        self, CertificateWatch, Doors, health_service, may_operate, reflection, report,
+        settle_work, tokens,
+    },
     runtime::{Clock, OnEnd, Stage, Stages, Tasks, random_bytes},
     store::{
         HubStore, Store as _, StoreError,
@@ -26,6 +29,7 @@ use crate::{
 
 use super::{
     Sessions,
+    behind::{AtDoor, Behind, check_tokens},
     exchange::{Board, Exchange},
     peers::ByCertificate,
 };
@@ -34,14 +38,14 @@ use super::{
 const RELOAD_EVERY: Duration = Duration::from_secs(2);
 
 /// Where a hub listens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubAddresses {
     /// Mutual TLS.
     pub links: SocketAddr,
     /// Door, gRPC.
-    pub grpc: SocketAddr,
+    pub grpc: DoorAddress,
     /// Door, HTTP; health beside it.
-    pub http: SocketAddr,
+    pub http: DoorAddress,
 }
 
 /// Why a hub does not run.
@@ -86,6 +90,9 @@ pub async fn run(
         decide,
     })?);
     register(&store, &config).await?;
+    check_tokens(&config, &store.registry().borrow()).map_err(HubError::Ended)?;
+    let behind = Behind::load(&config)?;
+    settle_work(&*store, &behind.everybody()).await?;
     let files = Files {
         certificate: config.tls.certificate.clone(),
         key: config.tls.key.clone(),
@@ -106,23 +113,40 @@ pub async fn run(
         ListenerOptions::default(),
     )
     .await?;
-    let doors = Doors::bind(&config.door).await?;
+    let doors = Doors::bind(&config.door, &config.health, &trust_domain, &*clock).await?;
     let addresses = HubAddresses {
         links: listener.local_addr(),
-        grpc: doors.grpc_addr,
-        http: doors.http_addr,
+        grpc: doors.grpc_addr.clone(),
+        http: doors.http_addr.clone(),
     };
 
     let stages = Stages::new();
     let sessions = Sessions::default();
     let board = Board::default();
     let mut tasks = Tasks::new();
-    let door = Door::new(
-        store.clone(),
-        clock.clone(),
-        config.policy.clone(),
-        Duration::from_millis(u64::from(config.limits.fetch_wait_ms)),
-    );
+    let door = Door::new(DoorOptions {
+        store: store.clone(),
+        clock: clock.clone(),
+        policy: config.policy.clone(),
+        longest_wait: Duration::from_millis(u64::from(config.limits.fetch_wait_ms)),
+        max_in_flight: config.door.max_in_flight,
+        // The hub has everything that it has decided.
+        freshness: Arc::new(|_, _, now| Some(now)),
+    });
+    let (reload_state, reloads) = watch::channel(ReloadState::default());
+    let source = {
+        let certificate = CertificateWatch::of_links("hub", material.clone(), reloads);
+        let sessions = sessions.clone();
+        Source {
+            role: "hub",
+            store: store.clone(),
+            hub: Some(store.clone()),
+            links: links(&store, &board),
+            certificates: Arc::new(move || vec![certificate.read()]),
+            sessions: Some(Arc::new(move || sessions.count())),
+            clock: clock.clone(),
+        }
+    };
     let exchange = Exchange {
         store: store.clone(),
         sessions: sessions.clone(),
@@ -131,6 +155,7 @@ pub async fn run(
         limits: config.announced_limits(),
         minimum_version: config.announce.minimum_version(),
         max_age: Duration::from_secs(u64::from(config.session.max_age_hours) * 3_600),
+        max_sessions: config.session.max_sessions as usize,
         clock: clock.clone(),
         board: board.clone(),
     };
@@ -139,30 +164,29 @@ pub async fn run(
             door.clone(),
             Arc::new(ByCertificate {
                 registry: store.registry(),
+                behind: behind.clone(),
+                clock: clock.clone(),
             }),
         );
-        serve_links(listener, exchange, gateway, stages.clone())
+        serve_links(listener, exchange, gateway, source.clone(), stages.clone())
     });
     tasks.spawn("doors", OnEnd::StopNode, {
-        let callers = callers(&config);
-        let access = Arc::new(tokens(&config.door, callers));
+        let tokens = Arc::new(tokens(&config.door, behind.callers(&config)));
+        let may_operate = may_operate(tokens.clone());
         let directory = DirectoryDoor {
             store: store.clone(),
-            may_operate: may_operate(access.clone()),
+            may_operate: may_operate.clone(),
             clock: clock.clone(),
             policy: config.policy.clone(),
             limits: config.announced_limits(),
         };
-        let source = Source {
-            role: "hub",
-            store: store.clone(),
-            hub: Some(store.clone()),
-            links: links(&store, &board),
-            clock: clock.clone(),
-        };
-        let behind = Behind {
+        let behind = node::Behind {
             door,
-            tokens: access,
+            access: Arc::new(AtDoor {
+                tokens,
+                registry: store.registry(),
+            }),
+            may_operate,
             source,
             directory: Some(directory),
         };
@@ -182,7 +206,6 @@ pub async fn run(
             }
         }
     });
-    let (reload_state, _) = watch::channel(ReloadState::default());
     tasks.spawn(
         "certificates",
         OnEnd::Log,
@@ -219,8 +242,34 @@ pub async fn run(
     }
 }
 
-async fn serve_links(listener: Listener, exchange: Exchange, gateway: Gateway, stages: Stages) {
+/// What each service of the mutual-TLS port needs.
+const LINK_SERVICES: [&str; 3] = [
+    "",
+    "jembatan.v1.ExchangeService",
+    "jembatan.v1.GatewayService",
+];
+
+async fn serve_links(
+    listener: Listener,
+    exchange: Exchange,
+    gateway: Gateway,
+    source: Source,
+    stages: Stages,
+) {
     let stop = stages.token(Stage::DrainLinks);
+    let needs = Needs {
+        store: true,
+        certificates: &[CertificateFor::Links],
+    };
+    let services = LINK_SERVICES.map(|service| (service, needs)).to_vec();
+    let (reporter, health) = health_service(&services).await;
+    let watch = report(
+        reporter,
+        source,
+        services,
+        stages.token(Stage::NotServing),
+        stop.clone(),
+    );
     let incoming = listener.incoming(stages.token(Stage::StopAccepting));
     let served = Server::builder()
         .initial_stream_window_size(8 * 1024 * 1024)
@@ -234,8 +283,10 @@ async fn serve_links(listener: Listener, exchange: Exchange, gateway: Gateway, s
         .add_service(v1::gateway_service_server::GatewayServiceServer::new(
             gateway,
         ))
-        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
-        .await;
+        .add_service(health)
+        .add_optional_service(reflection())
+        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
+    let (served, ()) = tokio::join!(served, watch);
     if let Err(error) = served {
         tracing::error!(event = "links_failed", %error);
     }
@@ -317,25 +368,6 @@ fn local_party(id: PartyId) -> Party {
         observes_all: false,
         observes_institutions: Vec::new(),
     }
-}
-
-/// Who may stand behind the hub's own door: the national party, and parties
-/// that a token names.
-fn callers(config: &HubConfig) -> Vec<Caller> {
-    let mut parties = vec![config.national.party.clone()];
-    for token in &config.door.tokens {
-        parties.extend(token.party.clone());
-    }
-    parties.dedup();
-    parties
-        .into_iter()
-        .map(|party| Caller {
-            system: (party == config.national.party).then(|| config.national.system.clone()),
-            party,
-            time_zone: "Asia/Jakarta".to_owned(),
-            status_map: Arc::new(StatusMap::default()),
-        })
-        .collect()
 }
 
 fn links(store: &Arc<SqliteStore>, board: &Board) -> Links {

@@ -62,6 +62,13 @@ impl Drop for SessionGuard {
 }
 
 impl Sessions {
+    /// Whether a session of this party fits in. One that it has already counts
+    /// for nothing: the new one takes its place.
+    pub fn has_room(&self, party: &PartyId, max_sessions: usize) -> bool {
+        let live = self.lock();
+        live.contains_key(party) || live.len() < max_sessions
+    }
+
     /// Begins a session and ends the party's earlier one. A second machine
     /// with the same certificate is an alarm; the same machine that opens a
     /// new session before it closes the old one is not.

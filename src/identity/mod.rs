@@ -7,6 +7,7 @@
 //! not know gRPC, the store, or what a party may do.
 
 mod authority;
+mod door;
 mod files;
 mod material;
 mod peer;
@@ -18,6 +19,7 @@ mod show;
 mod tests;
 
 pub use authority::{Authority, Issued, Lifetime, Subject, request};
+pub use door::{DoorFiles, DoorMaterial, door_client_config, watch_door_files};
 pub use files::write_new;
 pub use material::{Files, Material, Purpose};
 pub use peer::{PeerIdentity, PeerRole, TrustDomain};

@@ -1,7 +1,11 @@
 //! New certificates, keys, roots and CRLs without a restart: a whole new set
 //! is loaded, checked, then swapped; on any failure the old one stays.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
@@ -75,10 +79,14 @@ pub async fn watch_files(
 
 /// A digest of all files, as they stand.
 fn content_of(files: &Files) -> [u8; 32] {
-    let mut hash = Sha256::new();
     let paths = [&files.certificate, &files.key, &files.roots]
         .into_iter()
         .chain(&files.crls);
+    digest_of(paths.map(PathBuf::as_path))
+}
+
+pub(super) fn digest_of<'a>(paths: impl Iterator<Item = &'a Path>) -> [u8; 32] {
+    let mut hash = Sha256::new();
     for path in paths {
         let content = std::fs::read(path).unwrap_or_default();
         hash.update((content.len() as u64).to_be_bytes());

@@ -1,34 +1,59 @@
-//! What both nodes share: their own doors on loopback, health, and the names
-//! of what they serve.
+//! What both nodes share: their own doors, health, and the names of what they
+//! serve.
 //!
 //! Invariants: doors stop taking new calls when told to, and every stage of
 //! stopping is bounded. This room must not know links, nor which node it is in.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+mod certificates;
+mod report;
+mod work;
 
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use std::{io, sync::Arc, time::Duration};
+
+use axum::http::HeaderMap;
+use tokio::sync::watch;
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, metadata::MetadataMap};
 
 use crate::{
-    config::{DoorConfig, Scope as ConfiguredScope},
-    door::{self, Access as _, Caller, DirectoryDoor, Door, Gateway, Scope, TokenRule, Tokens},
-    health::{MayOperate, Source, SyncHealth, health_router, serving},
+    config::{DoorAddress, DoorConfig, HealthConfig, Scope as ConfiguredScope},
+    domain::Micros,
+    door::{self, Access, Caller, DirectoryDoor, Door, Gateway, Scope, TokenRule, Tokens},
+    health::{CertificateFor, MayMeasure, MayOperate, Needs, Source, SyncHealth, health_router},
+    identity::{DoorFiles, DoorMaterial, ReloadState, TrustDomain, watch_door_files},
+    runtime::Clock,
+    transport::{DoorListener, DoorStream},
     wire::v1,
 };
 
-/// How often health is looked at.
-const HEALTH_EVERY: Duration = Duration::from_secs(2);
+pub use certificates::CertificateWatch;
+pub use report::{Services, health_service, report};
+pub use work::settle_work;
+
+/// How often the door's certificate files are looked at.
+const RELOAD_EVERY: Duration = Duration::from_secs(2);
+/// Calls at once on one connection.
+const STREAMS_PER_CONNECTION: u32 = 256;
 
 /// The doors of a node, bound.
 pub struct Doors {
-    grpc: TcpListener,
-    http: TcpListener,
+    grpc: DoorListener,
+    http: DoorListener,
+    health: Option<DoorListener>,
+    tls: Option<DoorTls>,
+    is_exposed: bool,
     /// Where gRPC is.
-    pub grpc_addr: SocketAddr,
+    pub grpc_addr: DoorAddress,
     /// Where HTTP is.
-    pub http_addr: SocketAddr,
+    pub http_addr: DoorAddress,
+}
+
+/// The certificate of the doors, which is taken into use again when it changes.
+struct DoorTls {
+    files: DoorFiles,
+    trust_domain: TrustDomain,
+    newest: watch::Sender<Arc<DoorMaterial>>,
 }
 
 /// What stands behind the doors.
@@ -36,7 +61,9 @@ pub struct Behind {
     /// Use cases.
     pub door: Door,
     /// Who may come in.
-    pub tokens: Arc<Tokens>,
+    pub access: Arc<dyn Access>,
+    /// Who may see status and directory.
+    pub may_operate: MayOperate,
     /// What health is read from.
     pub source: Source,
     /// The directory, at a hub.
@@ -44,18 +71,52 @@ pub struct Behind {
 }
 
 impl Doors {
-    /// Takes the ports.
+    /// Takes the ports and sockets.
     ///
     /// # Errors
-    /// One is taken, or may not be used.
-    pub async fn bind(config: &DoorConfig) -> io::Result<Self> {
-        let grpc = listen(config.grpc).await?;
-        let http = listen(config.http).await?;
+    /// One is taken, or may not be used; the door's certificate can't be used.
+    pub async fn bind(
+        config: &DoorConfig,
+        health: &HealthConfig,
+        trust_domain: &TrustDomain,
+        clock: &dyn Clock,
+    ) -> io::Result<Self> {
+        let tls = match &config.tls {
+            None => None,
+            Some(found) => {
+                let files = DoorFiles {
+                    certificate: found.certificate.clone(),
+                    key: found.key.clone(),
+                };
+                let now = Micros(clock.now_micros());
+                let material = DoorMaterial::load(&files, trust_domain, now)
+                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.why))?;
+                Some(DoorTls {
+                    files,
+                    trust_domain: trust_domain.clone(),
+                    newest: watch::channel(Arc::new(material)).0,
+                })
+            }
+        };
+        let material = || tls.as_ref().map(|tls| tls.newest.subscribe());
+        let (grpc, grpc_addr) = listen(&config.grpc, material(), b"h2").await?;
+        let (http, http_addr) = listen(&config.http, material(), b"http/1.1").await?;
+        let health = match &health.http {
+            Some(address) => {
+                let (listener, address) = listen(address, None, b"http/1.1").await?;
+                tracing::info!(event = "health_listens", %address);
+                Some(listener)
+            }
+            None => None,
+        };
         Ok(Self {
-            grpc_addr: grpc.local_addr()?,
-            http_addr: http.local_addr()?,
+            is_exposed: health.is_none() && !http_addr.is_local(),
             grpc,
             http,
+            health,
+            tls,
+            grpc_addr,
+            http_addr,
         })
     }
 
@@ -68,93 +129,189 @@ impl Doors {
     ) {
         let Behind {
             door,
-            tokens,
-            source,
+            access,
+            may_operate,
+            mut source,
             directory,
         } = behind;
-        let (reporter, health) = tonic_health::server::health_reporter();
+        let reloading = reload(self.tls, &mut source, stop.clone());
+        let services = services(directory.is_some());
+        let (reporter, health) = health_service(&services).await;
         let gateway = v1::gateway_service_server::GatewayServiceServer::new(Gateway::new(
             door.clone(),
-            tokens.clone(),
+            access.clone(),
         ));
         let sync = v1::sync_health_service_server::SyncHealthServiceServer::new(SyncHealth::new(
             source.clone(),
-            may_operate(tokens.clone()),
+            may_operate.clone(),
         ));
         let directory = directory.map(v1::directory_service_server::DirectoryServiceServer::new);
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(v1::DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1();
-        let reflection = match reflection {
-            Ok(reflection) => Some(reflection),
-            Err(error) => {
-                tracing::warn!(event = "no_reflection", %error);
-                None
-            }
-        };
         let grpc = tonic::transport::Server::builder()
+            .max_concurrent_streams(STREAMS_PER_CONNECTION)
             .add_service(health)
             .add_service(gateway)
             .add_service(sync)
             .add_optional_service(directory)
-            .add_optional_service(reflection)
+            .add_optional_service(reflection())
             .serve_with_incoming_shutdown(
-                TcpListenerStream::new(self.grpc),
+                self.grpc.incoming(stop.clone()),
                 stop.clone().cancelled_owned(),
             );
-        let draining = {
+        let may_measure: MayMeasure = match self.is_exposed {
+            false => Arc::new(|_| true),
+            true => Arc::new(move |headers: &HeaderMap| {
+                may_operate(&MetadataMap::from_headers(headers.clone())).is_ok()
+            }),
+        };
+        let is_draining = {
             let not_serving = not_serving.clone();
             Arc::new(move || not_serving.is_cancelled())
         };
-        let routes = door::router(door, tokens).merge(health_router(source.clone(), draining));
-        let http =
-            axum::serve(self.http, routes).with_graceful_shutdown(stop.clone().cancelled_owned());
-        let watch = watch_health(reporter, source, not_serving, stop);
-        let (grpc, http, ()) = tokio::join!(grpc, http, watch);
+        let health_routes = health_router(source.clone(), is_draining, may_measure);
+        let door_routes = door::router(door, access);
+        let (routes, health_routes) = match &self.health {
+            Some(_) => (door_routes, Some(health_routes)),
+            None => (door_routes.merge(health_routes), None),
+        };
+        let http = serve_http(self.http, routes, stop.clone());
+        let health_http = async {
+            match (self.health, health_routes) {
+                (Some(listener), Some(routes)) => serve_http(listener, routes, stop.clone()).await,
+                _ => Ok(()),
+            }
+        };
+        let watch = report(reporter, source, services, not_serving, stop.clone());
+        let (grpc, http, health_http, (), ()) =
+            tokio::join!(grpc, http, health_http, watch, reloading);
         if let Err(error) = grpc {
             tracing::error!(event = "door_failed", door = "grpc", %error);
         }
-        if let Err(error) = http {
+        if let Err(error) = http.and(health_http) {
             tracing::error!(event = "door_failed", door = "http", %error);
         }
     }
 }
 
-async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
-        io::Error::new(
-            error.kind(),
-            format!("can't listen on {address}: {error}; choose another port, or 0 for a free one"),
-        )
-    })
+/// What the services of a node's own gRPC door need. Sync health needs
+/// nothing: it is what tells of trouble.
+fn services(has_directory: bool) -> Services {
+    let door = Needs {
+        store: true,
+        certificates: &[CertificateFor::Doors],
+    };
+    let mut services = vec![
+        (
+            "",
+            Needs {
+                store: true,
+                certificates: &[CertificateFor::Doors, CertificateFor::Links],
+            },
+        ),
+        ("jembatan.v1.GatewayService", door),
+        (
+            "jembatan.v1.SyncHealthService",
+            Needs {
+                store: false,
+                certificates: &[CertificateFor::Doors],
+            },
+        ),
+    ];
+    if has_directory {
+        services.push(("jembatan.v1.DirectoryService", door));
+    }
+    services
 }
 
-async fn watch_health(
-    reporter: tonic_health::server::HealthReporter,
-    source: Source,
-    not_serving: CancellationToken,
+/// Reflection over the whole contract, so that tools need no files.
+pub fn reflection() -> Option<
+    tonic_reflection::server::v1::ServerReflectionServer<
+        impl tonic_reflection::server::v1::ServerReflection,
+    >,
+> {
+    let built = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(v1::DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1();
+    match built {
+        Ok(reflection) => Some(reflection),
+        Err(error) => {
+            tracing::warn!(event = "no_reflection", %error);
+            None
+        }
+    }
+}
+
+/// Watches the door's certificate, and shows it to health.
+fn reload(
+    tls: Option<DoorTls>,
+    source: &mut Source,
     stop: CancellationToken,
-) {
-    loop {
-        let is_serving = !not_serving.is_cancelled() && serving(&source).await.is_ok();
-        let status = if is_serving {
-            tonic_health::ServingStatus::Serving
-        } else {
-            tonic_health::ServingStatus::NotServing
-        };
-        for service in [
-            "",
-            "jembatan.v1.GatewayService",
-            "jembatan.v1.SyncHealthService",
-        ] {
-            reporter.set_service_status(service, status).await;
+) -> impl Future<Output = ()> + use<> {
+    let watching = tls.map(|tls| {
+        let (state, states) = watch::channel(ReloadState::default());
+        let shown = CertificateWatch::of_doors(tls.newest.subscribe(), states);
+        let others = source.certificates.clone();
+        source.certificates = Arc::new(move || {
+            let mut all = others();
+            all.push(shown.read());
+            all
+        });
+        let files = (tls.files, tls.trust_domain);
+        let clock = source.clock.clone();
+        watch_door_files(tls.newest, state, files, clock, RELOAD_EVERY, stop)
+    });
+    async move {
+        if let Some(watching) = watching {
+            watching.await;
         }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = not_serving.cancelled(), if !not_serving.is_cancelled() => {}
-            () = tokio::time::sleep(HEALTH_EVERY) => {}
+    }
+}
+
+async fn listen(
+    address: &DoorAddress,
+    material: Option<watch::Receiver<Arc<DoorMaterial>>>,
+    protocol: &'static [u8],
+) -> io::Result<(DoorListener, DoorAddress)> {
+    match address {
+        DoorAddress::Tcp(address) => {
+            let (listener, address) = DoorListener::tcp(*address, material, protocol).await?;
+            Ok((listener, DoorAddress::Tcp(address)))
         }
+        DoorAddress::Unix(path) => Ok((DoorListener::unix(path).await?, address.clone())),
+    }
+}
+
+async fn serve_http(
+    listener: DoorListener,
+    routes: axum::Router,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let connections = Connections(listener.incoming(stop.clone()));
+    axum::serve(connections, routes)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+}
+
+/// A door's connections, as axum takes them.
+struct Connections(ReceiverStream<io::Result<DoorStream>>);
+
+impl axum::serve::Listener for Connections {
+    type Io = DoorStream;
+    type Addr = ();
+
+    async fn accept(&mut self) -> (DoorStream, ()) {
+        loop {
+            match self.0.next().await {
+                Some(Ok(stream)) => return (stream, ()),
+                Some(Err(_)) => {}
+                // Closed: the graceful shutdown ends whoever waits here.
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -32,7 +32,7 @@ pub use error::StoreError;
 pub use values::{
     AcceptBatch, ComplaintRecord, CopyWanted, Counts, EndedEpoch, Heads, HistoryRecord,
     IncomingEntry, JournalEntry, NewSubmission, Receipt, ReceiveBatch, ReceivedEntry, Registry,
-    SessionToken, SubmitRefusal,
+    SessionToken, SubmitRefusal, UnmappedStatus,
 };
 
 /// What every answer of a store looks like: it comes when the commit is on
@@ -124,6 +124,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Outcomes counted since the store was made.
     fn counts(&self, party: &PartyId) -> Answer<'_, Counts>;
+
+    /// Local statuses of this party that were handed over here without a row
+    /// in their mapping table; the latest first, at most `limit`.
+    fn unmapped(&self, party: &PartyId, limit: usize) -> Answer<'_, Vec<UnmappedStatus>>;
+
+    /// These have a row now and are no work any more.
+    fn forget_unmapped(&self, party: &PartyId, statuses: Vec<UnmappedStatus>) -> Answer<'_, ()>;
 
     /// Commits a small row: shows that the store can write now.
     fn probe(&self) -> Answer<'_, ()>;

@@ -234,3 +234,18 @@ pub struct HistoryRecord {
     /// Own events: how far it has come, and the hub's decision.
     pub receipt: Option<Receipt>,
 }
+
+/// A local status without a row in its mapping table: work for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnmappedStatus {
+    /// Local system.
+    pub system: SystemName,
+    /// Its code for it.
+    pub code: String,
+    /// Its name for it.
+    pub name: String,
+    /// Hand-overs with it.
+    pub count: u64,
+    /// When the last of them was stored.
+    pub last_seen: Micros,
+}

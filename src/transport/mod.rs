@@ -1,16 +1,18 @@
-//! Connections: the mutual-TLS listener, the dialer, and why a connection was
-//! refused.
+//! Connections: the mutual-TLS listener, the dialer, why a connection was
+//! refused, and the sockets of a node's own doors.
 //!
-//! Invariants: nobody comes in without a certificate that verifies against our
+//! Invariants: at the mutual-TLS port nobody comes in without a certificate that verifies against our
 //! roots; each new connection is judged by the newest material; what a peer is
 //! told of a refusal is a TLS alert, what our own operator is told is the
 //! reason. This room must not know what travels on a connection.
 
 mod dialer;
+mod door;
 mod listener;
 
 #[cfg(test)]
 mod tests;
 
 pub use dialer::{DialError, DialOptions, Dialed, dial, explain};
+pub use door::{DoorListener, DoorStream, dial_door};
 pub use listener::{Connection, Listener, ListenerOptions, PeerInfo};

@@ -48,7 +48,17 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "node",
-        &["config", "domain", "door", "health", "runtime", "wire"],
+        &[
+            "config",
+            "domain",
+            "door",
+            "health",
+            "identity",
+            "runtime",
+            "store",
+            "transport",
+            "wire",
+        ],
     ),
     (
         "hub",

@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use crate::support::{World, eventually, missing};
 
-fn run(program: &str, arguments: &[&str]) -> Output {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> Output {
     Command::new(program).args(arguments).output().unwrap()
 }
 
 /// Status code and JSON of one call with curl.
-fn curl(arguments: &[&str]) -> (u16, Value) {
+pub(crate) fn curl(arguments: &[&str]) -> (u16, Value) {
     let mut all = vec!["-s", "-w", "\n%{http_code}"];
     all.extend(arguments);
     let output = run("curl", &all);
@@ -21,7 +21,7 @@ fn curl(arguments: &[&str]) -> (u16, Value) {
     (code.parse().unwrap(), body)
 }
 
-fn has(program: &str) -> bool {
+pub(crate) fn has(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok()
 }
 
@@ -162,8 +162,8 @@ async fn curl_walks_the_six_routes() {
         0
     );
 
-    let ready = run("curl", &["-s", &format!("http://{}/readyz", city.http)]);
-    assert_eq!(ready.stdout, b"ok\n");
+    let (code, ready) = curl(&[&format!("http://{}/readyz", city.http)]);
+    assert_eq!((code, &ready["ready"]), (200, &json!(true)), "{ready}");
     let metrics = run(
         "curl",
         &["-s", &format!("http://{}/metrics", world.hub.http)],

@@ -163,6 +163,11 @@ institution = "pemda-33.74"
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::with_hub("")
+    }
+
+    /// With more in the hub's settings, from the table `[door]` on.
+    pub(crate) fn with_hub(more: &str) -> Self {
         let directory = TempDir::new().unwrap();
         let domain = TrustDomain::parse("jembatan.example").unwrap();
         let pki = directory.path().join("pki");
@@ -182,6 +187,7 @@ links = "{links}"
 [door]
 grpc = "127.0.0.1:0"
 http = "127.0.0.1:0"
+{more}
 [tls]
 certificate = "pki/hub.pem"
 key = "pki/hub.key"
@@ -213,14 +219,14 @@ format = "json"
     }
 
     pub(crate) fn adapter(&self, party: &str) -> Node {
-        self.issue_party(party);
-        let config = self.directory.path().join(format!("{party}.toml"));
-        std::fs::write(&config, self.adapter_file(party)).unwrap();
-        Node::start("adapter", &config)
+        let local = "grpc = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"";
+        Node::start("adapter", &self.adapter_file(party, "", local))
     }
 
-    fn adapter_file(&self, party: &str) -> String {
-        format!(
+    /// Settings of an adapter, with more in its party and its own door.
+    pub(crate) fn adapter_file(&self, party: &str, of_party: &str, door: &str) -> PathBuf {
+        self.issue_party(party);
+        let text = format!(
             r#"
 directory = "{party}-data"
 [hub]
@@ -230,16 +236,19 @@ name = "localhost"
 id = "{party}"
 certificate = "pki/{party}.pem"
 key = "pki/{party}.key"
+{of_party}
 [tls]
 roots = "pki/ca.pem"
-[door]
-grpc = "127.0.0.1:0"
-http = "127.0.0.1:0"
 [log]
 format = "json"
+[door]
+{door}
 "#,
             links = self.links
-        )
+        );
+        let config = self.directory.path().join(format!("{party}.toml"));
+        std::fs::write(&config, text).unwrap();
+        config
     }
 
     pub(crate) fn links(&self) -> SocketAddr {

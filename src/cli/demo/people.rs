@@ -142,7 +142,7 @@ impl Person {
                             .map_or_else(Vec::new, |event| event.event_id.to_vec());
                         *inbox.events.entry(id).or_default() += 1;
                     }
-                    None => {}
+                    Some(v1::inbox_item::Item::Unreadable(_)) | None => {}
                 }
             }
         }

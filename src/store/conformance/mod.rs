@@ -6,6 +6,7 @@ mod erasing;
 mod opening;
 mod overruling;
 mod submitting;
+mod unmapped;
 mod world;
 
 pub(crate) use world::{Engine, at, city, filing, national};
@@ -16,6 +17,7 @@ pub(crate) async fn run(engine: &dyn Engine) {
     submitting::survives_reopening(engine).await;
     submitting::refuses_what_it_can_know(engine).await;
     submitting::many_at_once(engine).await;
+    unmapped::statuses_wait_for_a_row(engine).await;
     deciding::answers_each_position_once(engine).await;
     deciding::duplicates_get_the_original_result(engine).await;
     deciding::near_duplicates_are_kept(engine).await;

@@ -21,6 +21,7 @@ mod node_view;
 mod opening;
 mod receive;
 mod view;
+mod work_items;
 mod writer;
 
 #[cfg(test)]
@@ -49,7 +50,7 @@ use crate::{
 
 use super::{
     Answer, ComplaintRecord, Counts, HeaderEncoder, Heads, JournalEntry, NewSubmission, Receipt,
-    Registry, Store, StoreError, SubmitRefusal,
+    Registry, Store, StoreError, SubmitRefusal, UnmappedStatus,
 };
 pub use ceiling::group_commit_ceiling;
 use journal::{fresh_heads, load_state};
@@ -364,6 +365,14 @@ impl Store for SqliteStore {
                     results.push(tx.submit_own(new, now)?);
                 }
             }
+            for (new, result) in batch.iter().zip(&results) {
+                if result
+                    .as_ref()
+                    .is_ok_and(|receipt: &Receipt| !receipt.repeated)
+                {
+                    tx.note_unmapped(&new.event, now)?;
+                }
+            }
             Ok(results)
         })
     }
@@ -407,6 +416,16 @@ impl Store for SqliteStore {
             let state = load_state(connection, &party)?;
             Ok(state.map_or_else(Counts::default, |state| state.counts))
         })
+    }
+
+    fn unmapped(&self, party: &PartyId, limit: usize) -> Answer<'_, Vec<UnmappedStatus>> {
+        let party = party.clone();
+        self.read(move |connection, _| work_items::unmapped(connection, &party, limit))
+    }
+
+    fn forget_unmapped(&self, party: &PartyId, statuses: Vec<UnmappedStatus>) -> Answer<'_, ()> {
+        let party = party.clone();
+        self.write(move |tx| tx.forget_unmapped(&party, &statuses))
     }
 
     fn probe(&self) -> Answer<'_, ()> {
