@@ -251,6 +251,9 @@ impl World {
         let at_hub = |name: &u32| self.hub.accepted.contains_key(&submission(*name).event);
         let in_old = |name: &u32| old.submissions.contains(&Some(submission(*name)));
         self.promised.retain(|name| at_hub(name) || in_old(name));
+        // What stands on the disk that is in use now counts again.
+        let counts_again = (0..self.next).filter(in_old);
+        self.promised.extend(counts_again);
         self.node = old;
     }
 
