@@ -4,4 +4,5 @@ mod model;
 mod model_hub;
 mod opening;
 mod schedule;
+mod steps;
 mod toy;
