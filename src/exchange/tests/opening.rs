@@ -101,3 +101,76 @@ fn a_fork_stops_the_link() {
     let verdict = received.open(&hub([0, 1, 2])).unwrap_err();
     assert!(matches!(verdict, Verdict::Forked(_)), "{verdict:?}");
 }
+
+/// The hub after a restore to its first `kept` entries, in a new epoch.
+fn recovered(kept: u32, epoch: u64) -> Hub {
+    let mut hub = hub(0..kept);
+    hub.begin_epoch(epoch);
+    hub
+}
+
+/// Scenario: the hub was restored to three of seven, and begins a new epoch;
+/// the node knows six as acknowledged.
+/// Guarantee: what comes after the third goes again, in order, from position 1.
+#[test]
+fn a_new_epoch_resends_what_the_hub_lost() {
+    let mut node = node(0..7, 6);
+    let plan = node.open(&recovered(3, 9)).unwrap();
+    assert_eq!((node.epoch, plan.hub_head.position), (9, 0));
+    let expected = (3..7).map(|name| Some(format!("event {name}")));
+    assert_eq!(names(&node), expected.collect::<Vec<_>>());
+}
+
+/// Scenario: a new epoch meets a node whose old journal is shorter than where
+/// the epoch ended; one that differs there beyond what was acknowledged (an
+/// old backup); one of which the chain there is still to be copied; one whose
+/// epoch the hub does not know any more.
+/// Guarantee: each appends all that it has again; the hub's dedup answers.
+#[test]
+fn what_is_not_proved_to_be_there_goes_again() {
+    let shorter = node([0, 1, 90], 2);
+    let differs = node([0, 1, 90, 91, 92, 93], 2);
+    let mut gap = Node::default();
+    gap.open(&hub(0..7)).unwrap();
+    gap.append(submission(94));
+    let mut elsewhere = Node {
+        epoch: 4,
+        ..Node::default()
+    };
+    (0..3).for_each(|name| elsewhere.append(submission(name)));
+    elsewhere.acknowledged = elsewhere.chains.last().copied();
+    for (mut node, expected) in [
+        (shorter, vec![0, 1, 90]),
+        (differs, vec![0, 1, 90, 91, 92, 93]),
+        (gap, vec![94]),
+        (elsewhere, vec![0, 1, 2]),
+    ] {
+        node.open(&recovered(5, 9)).unwrap();
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|name| Some(format!("event {name}")))
+            .collect();
+        assert_eq!(names(&node), expected);
+        assert_eq!(node.epoch, 9);
+    }
+}
+
+/// Scenario: the epoch ended at a position that the node knows as acknowledged,
+/// with other content; the hub is in an older epoch than the node.
+/// Guarantee: forked, and HUB_BEHIND; the node changes nothing.
+#[test]
+fn a_new_epoch_does_not_hide_a_fork() {
+    let mut forked = node(0..5, 5);
+    let before = forked.clone();
+    let mut other = hub([0, 1, 77]);
+    other.begin_epoch(9);
+    let verdict = forked.open(&other).unwrap_err();
+    assert!(matches!(verdict, Verdict::Forked(_)), "{verdict:?}");
+    assert_eq!(forked, before);
+    let mut ahead = Node {
+        epoch: 9,
+        ..Node::default()
+    };
+    let verdict = ahead.open(&hub(0..3)).unwrap_err();
+    assert!(matches!(verdict, Verdict::HubBehind(_)), "{verdict:?}");
+}

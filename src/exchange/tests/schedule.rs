@@ -6,7 +6,10 @@ use std::collections::{BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 
-use super::toy::{Hub, Node, place_in, submission};
+use super::{
+    steps::{Step, roll, step, step_or_hub_restored},
+    toy::{Hub, Node, place_in, submission},
+};
 use crate::{
     domain::Limits,
     exchange::{
@@ -14,55 +17,6 @@ use crate::{
         SessionOptions, Verdict,
     },
 };
-
-#[derive(Debug, Clone)]
-enum Step {
-    Submit(u8),
-    Connect,
-    /// So many moves of frames and disks, spread by the seed.
-    Pump(u8, u64),
-    /// The line breaks: nothing in it arrives. Each end goes on for a while
-    /// with what has arrived, before it meets the other one again.
-    Cut(u64),
-    /// The node's process dies; the hub goes on for a while.
-    CrashNode(u64),
-    /// The hub's process dies; the node goes on for a while.
-    CrashHub(u64),
-    RestoreNode(prop::sample::Index),
-    LoseDisk,
-    /// The hub's operator begins a new epoch.
-    NewEpoch,
-    RestoreHub(prop::sample::Index),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        4 => (1..6_u8).prop_map(Step::Submit),
-        3 => Just(Step::Connect),
-        6 => (1..60_u8, any::<u64>()).prop_map(|(moves, seed)| Step::Pump(moves, seed)),
-        1 => any::<u64>().prop_map(Step::Cut),
-        1 => any::<u64>().prop_map(Step::CrashNode),
-        1 => any::<u64>().prop_map(Step::CrashHub),
-        1 => any::<prop::sample::Index>().prop_map(Step::RestoreNode),
-        1 => Just(Step::LoseDisk),
-        1 => Just(Step::NewEpoch),
-    ]
-}
-
-fn step_or_hub_restored() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        9 => step(),
-        1 => any::<prop::sample::Index>().prop_map(Step::RestoreHub),
-    ]
-}
-
-/// The next of a stream of numbers, below a limit.
-fn roll(dice: &mut u64, below: u64) -> u64 {
-    *dice = dice
-        .wrapping_mul(6_364_136_223_846_793_005)
-        .wrapping_add(1_442_695_040_888_963_407);
-    (*dice >> 33) % below
-}
 
 /// One end of a live session: what is in it is lost with it.
 struct End1 {
@@ -251,6 +205,9 @@ impl World {
         let at_hub = |name: &u32| self.hub.accepted.contains_key(&submission(*name).event);
         let in_old = |name: &u32| old.submissions.contains(&Some(submission(*name)));
         self.promised.retain(|name| at_hub(name) || in_old(name));
+        // What stands on the disk that is in use now counts again.
+        let counts_again = (0..self.next).filter(in_old);
+        self.promised.extend(counts_again);
         self.node = old;
     }
 
