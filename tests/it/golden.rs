@@ -50,7 +50,7 @@ macro_rules! messages {
 }
 
 messages! {
-    AcknowledgeInboxRequest AcknowledgeInboxResponse Acknowledgement Archived Attachment
+    UnmappedStatus UnreadableItem AcknowledgeInboxRequest AcknowledgeInboxResponse Acknowledgement Archived Attachment
     AttachmentAdded AttachmentHeader Category Classified Closed ComplaintName ComplaintView
     Content Copied CopyRequest Counts Decision Decisions Declined DeliveryHeader Drain Entries
     Entry Erased Escalated Event EventHeader ExchangeRequest ExchangeResponse FetchInboxRequest
