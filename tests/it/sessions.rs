@@ -484,8 +484,7 @@ async fn a_right_lost_before_open_opens_nothing() {
     let status = inbound.message().await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
     assert!(events(&world.hub, "session_opened").is_empty());
-    let refused = v1::Verdict::Refused;
-    stands(&world.hub, "pemda-33", refused, "PARTY_DISABLED").await;
+    stands(&world.hub, "pemda-33", v1::Verdict::Disabled, "").await;
 }
 
 /// Scenario: a party that the hub does not know, one that is disabled, one that
@@ -526,6 +525,5 @@ async fn the_refused_can_not_tell_why() {
         assert_eq!(noted["reason"], reason);
     }
     let refused = v1::Verdict::Refused;
-    stands(&world.hub, "pemda-33", refused, "PARTY_DISABLED").await;
     stands(&world.hub, "pemda-33.74", refused, "CERTIFICATE_REVOKED").await;
 }
