@@ -5,6 +5,8 @@
 //! for ever; after new certificates the new session is opened first. Must not
 //! know the hub.
 
+mod end;
+mod hubs;
 mod party;
 mod run;
 

@@ -1,21 +1,42 @@
-//! One party's link: dial, run, wait, again; for ever.
+//! One party's link: dial, run, wait, again; for ever. New certificates are
+//! taken into use beside the running session, which ends only when the hub has
+//! let the next one in.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use futures_util::future::BoxFuture;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status};
-use tonic_types::StatusExt as _;
 
 use crate::{
     domain::{Micros, PartyId},
-    exchange::{DrainReason, End, Retry, RetryCause},
+    exchange::{DrainReason, Retry, RetryCause},
     identity::{Material, TrustDomain},
-    link::{LinkEnd, LinkState, NodeLink, Phase, run_node},
+    link::{
+        Admitted, LinkAlarm, LinkEnd, LinkState, NodeLink, Phase, admit, run_admitted, run_node,
+    },
     runtime::{Clock, random_unit},
-    store::{AdapterStore, StoreError},
-    transport::{DialError, DialOptions, dial, explain},
+    store::AdapterStore,
+    transport::{Dialed, LastWords},
 };
+
+use super::{
+    end::{Next, of_dial, of_end},
+    hubs::Hubs,
+};
+
+/// A session that lived for less did not renew anything: the hub lets us in
+/// and throws us out, and to come back at once would be to hammer it.
+const RENEWED_AFTER: Duration = Duration::from_secs(5);
+/// Longest wait for the old session's last words; the hub waits for the new
+/// one's first for three times as long.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long an alarm about another machine stands after the link is back: the
+/// other one takes over again within 90 s, if it is still there.
+const ALARM_SHOWN_MICROS: i64 = 900_000_000;
 
 /// What a party's link needs.
 pub(super) struct PartyLink {
@@ -23,23 +44,44 @@ pub(super) struct PartyLink {
     pub(super) store: Arc<dyn AdapterStore>,
     pub(super) material: watch::Receiver<Arc<Material>>,
     pub(super) trust_domain: TrustDomain,
-    pub(super) dial: DialOptions,
+    pub(super) hubs: Hubs,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) state: Arc<watch::Sender<LinkState>>,
+    pub(super) incarnation: [u8; 16],
 }
 
-/// What to do after an end.
-struct Next {
-    phase: Phase,
-    cause: RetryCause,
+/// A session that runs.
+struct Running {
+    session: Pin<Box<dyn Future<Output = LinkEnd> + Send>>,
+    last_words: LastWords,
+    tell: watch::Sender<Option<DrainReason>>,
+    is_told: bool,
+    /// When the first of both certificates ends.
+    ends_at: Instant,
 }
+
+impl Running {
+    fn tell(&mut self, reason: DrainReason) {
+        self.is_told = true;
+        self.tell.send_replace(Some(reason));
+    }
+}
+
+/// A connection with new certificates on which the hub has let us in.
+struct Renewed {
+    material: Arc<Material>,
+    dialed: Dialed,
+    admitted: Admitted,
+}
+
+type Renewal = BoxFuture<'static, Result<Renewed, Next>>;
 
 impl PartyLink {
     /// Runs until `stop`; then the session is drained first.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut retry = Retry::new();
         loop {
-            let began = tokio::time::Instant::now();
+            let began = Instant::now();
             let next = self.once(&stop).await;
             if stop.is_cancelled() {
                 self.enter(Phase::Disconnected {
@@ -48,35 +90,75 @@ impl PartyLink {
                 return;
             }
             let lived = began.elapsed();
-            let Some(Next { phase, cause }) = next else {
+            let Some(next) = next else {
                 continue;
             };
-            self.enter(phase);
+            let cause = match next.cause {
+                RetryCause::Renew if lived < RENEWED_AFTER => RetryCause::Lost,
+                cause => cause,
+            };
+            self.show(next);
             let wait = retry.delay(cause, lived, random_unit());
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
-                // New certificates may be what was missing.
-                _ = self.material.changed() => {}
+                // New certificates may be what was missing; but whoever lost
+                // against another machine waits, whatever he has.
+                _ = self.material.changed(), if cause != RetryCause::Fenced => {}
             }
         }
     }
 
-    /// Dials and runs one session; `None`: again at once.
+    /// Dials and runs sessions until one ends without a successor; `None`:
+    /// again at once.
     async fn once(&mut self, stop: &CancellationToken) -> Option<Next> {
         let material = self.material.borrow_and_update().clone();
-        let is_first = matches!(self.state.borrow().phase, Phase::NeverConnected);
-        if is_first {
+        if matches!(self.state.borrow().phase, Phase::NeverConnected) {
             self.enter(Phase::Connecting);
         }
         let dialed = tokio::select! {
             () = stop.cancelled() => return None,
-            dialed = dial(&self.dial, &material, &self.trust_domain) => dialed,
+            dialed = self.hubs.dial(&material, &self.trust_domain) => dialed,
         };
         let dialed = match dialed {
             Ok(dialed) => dialed,
-            Err(error) => return Some(self.refused(error)),
+            Err(error) => return Some(of_dial(&self.party, error)),
         };
+        let mut running = self.start(&material, dialed, None);
+        let mut newest = self.material.clone();
+        let mut renewal: Option<Renewal> = None;
+        let mut retry = Retry::new();
+        loop {
+            tokio::select! {
+                end = &mut running.session => {
+                    return of_end(&self.party, end, &running.last_words);
+                }
+                () = stop.cancelled(), if !running.is_told => running.tell(DrainReason::Stopping),
+                () = tokio::time::sleep_until(running.ends_at), if !running.is_told => {
+                    running.tell(DrainReason::CertificateExpires);
+                }
+                Ok(()) = newest.changed(), if !running.is_told => {
+                    self.material.mark_unchanged();
+                    renewal = Some(self.renewal(newest.borrow_and_update().clone(), Duration::ZERO));
+                }
+                renewed = wait_for(&mut renewal), if renewal.is_some() && !running.is_told => {
+                    renewal = None;
+                    match renewed {
+                        Ok(renewed) => running = self.replace(running, renewed).await,
+                        Err(next) => {
+                            let wait = retry.delay(next.cause, Duration::ZERO, random_unit());
+                            self.not_renewed(next);
+                            renewal = Some(self.renewal(newest.borrow().clone(), wait));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn start(&self, material: &Material, dialed: Dialed, admitted: Option<Admitted>) -> Running {
+        let now = Micros(self.clock.now_micros());
+        let own_ends = material.identity().not_after;
         self.state.send_modify(|state| {
             state.peer_certificate_expires_at = Some(dialed.hub.not_after);
         });
@@ -87,148 +169,118 @@ impl PartyLink {
             clock: self.clock.clone(),
             stop: told,
             state: self.state.clone(),
-            certificate_expires_at: Some(material.identity().not_after),
+            certificate_expires_at: Some(own_ends),
+            incarnation: Some(self.incarnation),
         };
-        let session = run_node(link, dialed.channel);
-        tokio::pin!(session);
-        let mut material = self.material.clone();
-        let mut is_told = false;
-        let end = loop {
-            tokio::select! {
-                end = &mut session => break end,
-                () = stop.cancelled(), if !is_told => {
-                    is_told = true;
-                    tell.send_replace(Some(DrainReason::Stopping));
-                }
-                _ = material.changed(), if !is_told => {
-                    is_told = true;
-                    tell.send_replace(Some(DrainReason::Reloaded));
-                }
+        let ends = own_ends.min(dialed.hub.not_after);
+        let left = Duration::from_micros((ends.0 - now.0).max(0).unsigned_abs());
+        let session: Pin<Box<dyn Future<Output = LinkEnd> + Send>> = match admitted {
+            Some(admitted) => Box::pin(run_admitted(link, admitted)),
+            None => Box::pin(run_node(link, dialed.channel)),
+        };
+        Running {
+            session,
+            last_words: dialed.last_words,
+            tell,
+            is_told: false,
+            ends_at: Instant::now() + left,
+        }
+    }
+
+    /// A new connection with new certificates, up to where the hub has let it
+    /// in; the session that runs is not touched.
+    fn renewal(&self, material: Arc<Material>, wait: Duration) -> Renewal {
+        let party = self.party.clone();
+        let mut hubs = self.hubs.clone();
+        let trust_domain = self.trust_domain.clone();
+        Box::pin(async move {
+            tokio::time::sleep(wait).await;
+            let dialed = hubs
+                .dial(&material, &trust_domain)
+                .await
+                .map_err(|error| of_dial(&party, error))?;
+            match admit(dialed.channel.clone()).await {
+                Ok(admitted) => Ok(Renewed {
+                    material,
+                    dialed,
+                    admitted,
+                }),
+                Err(end) => Err(of_end(&party, end, &dialed.last_words)
+                    .unwrap_or_else(|| Next::lost("it ended"))),
             }
-        };
-        self.ended(end)
+        })
+    }
+
+    /// The old session says its last words, then the new one opens: a round
+    /// trip, and no door notices.
+    async fn replace(&self, mut old: Running, renewed: Renewed) -> Running {
+        let Renewed {
+            material,
+            dialed,
+            admitted,
+        } = renewed;
+        old.tell(DrainReason::Reloaded);
+        let _ = timeout(LAST_WORDS, &mut old.session).await;
+        drop(old);
+        tracing::info!(
+            event = "link_renewed",
+            party = %self.party,
+            serial = %material.identity().serial,
+            "the link goes on with new certificates"
+        );
+        self.state.send_modify(|state| {
+            let is_ours = |alarm: &LinkAlarm| alarm.reason == NOT_RENEWED;
+            if state.alarm.as_ref().is_some_and(is_ours) {
+                state.alarm = None;
+            }
+        });
+        self.start(&material, dialed, Some(admitted))
+    }
+
+    fn not_renewed(&self, next: Next) {
+        let why = format!(
+            "new certificates are there, but the hub can't be reached with them; the session with the old ones goes on until those end. {}",
+            next.why()
+        );
+        tracing::error!(event = "link_not_renewed", reason = NOT_RENEWED, party = %self.party, why);
+        self.state.send_modify(|state| {
+            state.alarm = Some(LinkAlarm {
+                reason: NOT_RENEWED.to_owned(),
+                why,
+                until: None,
+            });
+        });
+    }
+
+    fn show(&self, next: Next) {
+        let now = Micros(self.clock.now_micros());
+        self.state.send_modify(|state| {
+            // Of the session that is over; a new attempt says what is true now.
+            state.alarm = state.alarm.take().filter(|alarm| alarm.until.is_some());
+            if let (RetryCause::Fenced, Phase::Refused { reason, why }) = (next.cause, &next.phase)
+            {
+                state.alarm = Some(LinkAlarm {
+                    reason: reason.clone(),
+                    why: why.clone(),
+                    until: Some(Micros(now.0 + ALARM_SHOWN_MICROS)),
+                });
+            }
+            state.enter(next.phase, now);
+        });
     }
 
     fn enter(&self, phase: Phase) {
         let now = Micros(self.clock.now_micros());
         self.state.send_modify(|state| state.enter(phase, now));
     }
+}
 
-    fn refused(&self, error: DialError) -> Next {
-        let DialError {
-            reason,
-            why,
-            needs_a_person,
-        } = error;
-        if needs_a_person {
-            tracing::error!(event = "link_refused", party = %self.party, reason, why);
-            return Next {
-                phase: Phase::Refused {
-                    reason: reason.to_owned(),
-                    why,
-                },
-                cause: RetryCause::Refused,
-            };
-        }
-        tracing::warn!(event = "link_unreachable", party = %self.party, reason, why);
-        Next {
-            phase: Phase::Disconnected { why },
-            cause: RetryCause::Lost,
-        }
-    }
+/// New certificates that the link does not use yet.
+const NOT_RENEWED: &str = "NOT_RENEWED";
 
-    fn ended(&self, end: LinkEnd) -> Option<Next> {
-        let lost = |why: String| {
-            tracing::warn!(event = "link_lost", party = %self.party, why);
-            Some(Next {
-                phase: Phase::Disconnected { why },
-                cause: RetryCause::Lost,
-            })
-        };
-        match end {
-            LinkEnd::Reopen => None,
-            LinkEnd::Session(End::Mismatch(why)) => {
-                tracing::warn!(event = "link_reopens", party = %self.party, why);
-                Some(Next {
-                    phase: Phase::Disconnected { why },
-                    cause: RetryCause::Asked(Duration::from_millis(100)),
-                })
-            }
-            LinkEnd::Session(End::Drained(drain)) => {
-                let why = format!("the hub ended the session: {:?}", drain.reason);
-                tracing::info!(event = "link_drained", party = %self.party, why);
-                let cause = match drain.reason {
-                    DrainReason::Fenced => RetryCause::Fenced,
-                    _ => RetryCause::Asked(Duration::from_millis(u64::from(drain.retry_after_ms))),
-                };
-                Some(Next {
-                    phase: Phase::Disconnected { why },
-                    cause,
-                })
-            }
-            LinkEnd::Session(End::DrainSent(drain)) => {
-                tracing::info!(event = "link_drained", party = %self.party, reason = ?drain.reason);
-                None
-            }
-            LinkEnd::Session(End::Silent) => lost("nothing was heard from the hub".to_owned()),
-            LinkEnd::Session(End::Violation(violation)) => lost(violation.to_string()),
-            LinkEnd::Mismatch { reason, why } => Some(self.mismatch(reason, why)),
-            LinkEnd::Status(status) => Some(self.status(&status)),
-            LinkEnd::Closed => lost("the hub closed the connection".to_owned()),
-            LinkEnd::Broken(why) => lost(why),
-            LinkEnd::Store(StoreError::Mismatch(why)) => lost(why),
-            LinkEnd::Store(error) => {
-                tracing::error!(event = "link_store_error", party = %self.party, %error);
-                lost(format!("this node's store: {error}"))
-            }
-        }
-    }
-
-    fn mismatch(&self, reason: &str, why: String) -> Next {
-        tracing::error!(event = "link_mismatch", party = %self.party, reason, why);
-        Next {
-            phase: Phase::Mismatch {
-                reason: reason.to_owned(),
-                why,
-            },
-            cause: RetryCause::Refused,
-        }
-    }
-
-    fn status(&self, status: &Status) -> Next {
-        if let Some(error) = explain(status) {
-            return self.refused(error);
-        }
-        let details = status.get_error_details();
-        let reason = details
-            .error_info()
-            .map_or_else(String::new, |info| info.reason.clone());
-        let asked = details.retry_info().and_then(|info| info.retry_delay);
-        match (status.code(), reason.as_str()) {
-            (Code::FailedPrecondition, "HUB_BEHIND" | "JOURNAL_FORKED") => {
-                self.mismatch(&reason, status.message().to_owned())
-            }
-            (_, "SESSION_FENCED") => Next {
-                phase: Phase::Disconnected {
-                    why: "another instance of this party took over: is there a second node with this certificate?".to_owned(),
-                },
-                cause: RetryCause::Fenced,
-            },
-            (Code::PermissionDenied | Code::Unauthenticated | Code::FailedPrecondition, _) => {
-                self.refused(DialError {
-                    reason: "PARTY_NOT_REGISTERED",
-                    why: status.message().to_owned(),
-                    needs_a_person: true,
-                })
-            }
-            _ => {
-                let why = format!("the link ended: {}", status.message());
-                tracing::warn!(event = "link_lost", party = %self.party, code = ?status.code(), why);
-                Next {
-                    phase: Phase::Disconnected { why },
-                    cause: asked.map_or(RetryCause::Lost, RetryCause::Asked),
-                }
-            }
-        }
+async fn wait_for(renewal: &mut Option<Renewal>) -> Result<Renewed, Next> {
+    match renewal {
+        Some(renewal) => renewal.await,
+        None => std::future::pending().await,
     }
 }

@@ -6,10 +6,10 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{AdapterConfig, ConfigError, DoorAddress, LinkParty, load_status_maps},
+    config::{AdapterConfig, ConfigError, DoorAddress, HubAddress, LinkParty, load_status_maps},
     domain::{Micros, PartyId, Policy, StatusMaps, decide},
     door::{Caller, Door, DoorOptions},
-    health::{Links, Source, complete_up_to},
+    health::{Alarm, Facts, Links, Source, complete_up_to},
     identity::{Files, IdentityError, Material, Purpose, ReloadState, TrustDomain, watch_files},
     link::{LinkState, WireHeaders},
     node::{Behind, CertificateWatch, Doors, may_operate, settle_work, tokens},
@@ -18,10 +18,10 @@ use crate::{
         Store as _, StoreError,
         sqlite::{NodeRole, Options, SqliteStore},
     },
-    transport::DialOptions,
+    transport::{DialOptions, Proxy},
 };
 
-use super::party::PartyLink;
+use super::{hubs::Hubs, party::PartyLink};
 
 /// How often certificate files are looked at.
 const RELOAD_EVERY: Duration = Duration::from_secs(2);
@@ -87,6 +87,8 @@ pub async fn run(
     let mut tasks = Tasks::new();
     let mut links = Tasks::new();
     let mut states = Vec::new();
+    let mut reloads = Vec::new();
+    let incarnation = random_bytes();
     let mut callers = Vec::new();
     let mut certificates = Vec::new();
     for party in &config.parties {
@@ -103,12 +105,13 @@ pub async fn run(
         let now = Micros(clock.now_micros());
         let material = Material::load(&files, &purpose, &trust_domain, now)?;
         let (newest, material) = watch::channel(Arc::new(material));
-        let (reload_state, reloads) = watch::channel(ReloadState::default());
+        let (reload_state, reload) = watch::channel(ReloadState::default());
         certificates.push(CertificateWatch::of_links(
             party.id.as_str(),
             material.clone(),
-            reloads,
+            reload.clone(),
         ));
+        reloads.push(reload);
         tasks.spawn(
             format!("certificates of {}", party.id),
             OnEnd::Log,
@@ -126,14 +129,10 @@ pub async fn run(
             store: store.clone(),
             material,
             trust_domain: trust_domain.clone(),
-            dial: DialOptions {
-                address: config.hub.address.clone(),
-                name: config.hub.server_name().to_owned(),
-                proxy: config.hub.proxy.clone(),
-                connect_timeout: CONNECT,
-            },
+            hubs: hubs(&config.hub),
             clock: clock.clone(),
             state,
+            incarnation,
         };
         links.spawn(
             format!("link of {}", party.id),
@@ -154,6 +153,7 @@ pub async fn run(
                 certificates.iter().map(CertificateWatch::read).collect()
             }),
             sessions: None,
+            facts: facts(reloads),
             clock: clock.clone(),
         };
         let door = Door::new(DoorOptions {
@@ -245,6 +245,38 @@ fn caller(party: &LinkParty) -> Result<Caller, AdapterError> {
         time_zone: party.time_zone.clone(),
         status_maps: Arc::new(status_maps),
     })
+}
+
+fn hubs(hub: &HubAddress) -> Hubs {
+    let proxy = hub.proxy.as_ref().map(|proxy| Proxy {
+        address: proxy.address.clone(),
+        credentials: proxy.credentials.clone(),
+    });
+    let addresses = hub.addresses().map(|(address, name)| DialOptions {
+        address: address.to_owned(),
+        name: name.to_owned(),
+        proxy: proxy.clone(),
+        connect_timeout: CONNECT,
+    });
+    Hubs::new(addresses.collect())
+}
+
+/// What stands beside the links: certificates and lists that need somebody.
+/// Parties may share files, and one sentence is enough.
+fn facts(reloads: Vec<watch::Receiver<ReloadState>>) -> Facts {
+    Facts {
+        alarms: Arc::new(move || {
+            let mut alarms = Vec::new();
+            for (reason, why) in reloads.iter().flat_map(|reload| reload.borrow().alarms()) {
+                let alarm = Alarm { reason, why };
+                if !alarms.contains(&alarm) {
+                    alarms.push(alarm);
+                }
+            }
+            alarms
+        }),
+        tls_refused: Arc::new(Default::default),
+    }
 }
 
 type States = Vec<(PartyId, Arc<watch::Sender<LinkState>>)>;

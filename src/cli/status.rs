@@ -19,8 +19,9 @@ Examples:
   jembatan status --output json
 Verdicts: healthy (sehat), behind (tertinggal), stalled (macet), silent (diam),
 disconnected (terputus), refused (ditolak), mismatch (tidak cocok),
-never_connected (belum pernah tersambung), disabled (dinonaktifkan), no_link
-(tanpa sambungan: unary, or behind the hub's own door).")]
+never_connected (belum pernah tersambung), attention (perlu perhatian),
+disabled (dinonaktifkan), no_link (tanpa sambungan: unary, or behind the hub's
+own door).")]
 pub(super) struct Status {
     #[command(flatten)]
     door: DoorArgs,
@@ -58,6 +59,9 @@ impl Status {
             table.row(row(party));
         }
         table.print()?;
+        for alarm in &status.alarms {
+            line(format!("! {}: {}", alarm.reason, alarm.explanation))?;
+        }
         if status.role == "hub" {
             line(format!(
                 "orphans {} (must be 0); in national triage {}",

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use crate::domain::{Limits, PartyId, SystemName};
 
 use super::{
-    DoorConfig, HealthConfig, LogConfig, Settings, ShutdownConfig,
+    DoorConfig, HealthConfig, LogConfig, ProxyAddress, Settings, ShutdownConfig,
     hub::check_trust_domain,
     shared::{check_limits, host_port, resolve, wrong},
 };
@@ -68,22 +68,37 @@ pub struct HubAddress {
     /// `host:port`.
     #[serde(deserialize_with = "address")]
     pub address: String,
+    /// Further addresses of the same hub, `host:port` each; all are tried in
+    /// turn before the node waits.
+    #[serde(
+        default,
+        deserialize_with = "addresses",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub fallback: Vec<String>,
     /// Name that the hub's certificate must carry; `None`: the address's host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// HTTP CONNECT proxy, `host:port`; `http://` before it may be written.
-    #[serde(
-        default,
-        deserialize_with = "proxy",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub proxy: Option<String>,
+    /// HTTP CONNECT proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<ProxyAddress>,
 }
 
 impl HubAddress {
-    /// Name that the hub's certificate must carry.
+    /// Every address of the hub, and the name that its certificate must carry
+    /// there.
+    pub fn addresses(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = std::iter::once(&self.address).chain(&self.fallback);
+        all.map(|address| (address.as_str(), self.name_at(address)))
+    }
+
+    /// Name that the hub's certificate must carry at its first address.
     pub fn server_name(&self) -> &str {
-        let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
+        self.name_at(&self.address)
+    }
+
+    fn name_at<'a>(&'a self, address: &'a str) -> &'a str {
+        let host = address.rsplit_once(':').map_or("", |(host, _)| host);
         self.name
             .as_deref()
             .unwrap_or_else(|| host.trim_matches(['[', ']']))
@@ -210,16 +225,12 @@ fn address<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     Ok(text)
 }
 
-fn proxy<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
-    let text = String::deserialize(from)?;
-    let bare = text.strip_prefix("http://").unwrap_or(&text);
-    let bare = bare.strip_suffix('/').unwrap_or(bare);
-    host_port(bare).map_err(|_| {
-        D::Error::custom(format!(
-            "\"{text}\" is not a proxy such as proxy.example:3128"
-        ))
-    })?;
-    Ok(Some(bare.to_owned()))
+fn addresses<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let texts = Vec::<String>::deserialize(from)?;
+    for text in &texts {
+        host_port(text).map_err(D::Error::custom)?;
+    }
+    Ok(texts)
 }
 
 /// Only the shape: which zones exist is data that a machine may lack.

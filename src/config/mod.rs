@@ -14,6 +14,7 @@ mod door;
 mod error;
 mod hub;
 mod load;
+mod proxy;
 mod shared;
 mod status_map;
 mod suggest;
@@ -29,5 +30,6 @@ pub use hub::{
     SessionConfig, TlsConfig,
 };
 pub use load::{Settings, load};
+pub use proxy::ProxyAddress;
 pub use shared::{HealthConfig, LogConfig, LogFormat, LogLevel, ShutdownConfig};
 pub use status_map::load_status_maps;

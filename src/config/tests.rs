@@ -66,7 +66,12 @@ fn every_optional_key_is_documented_and_holds() {
         Some(PathBuf::from("/etc/jembatan/directory.toml"))
     );
     let adapter: AdapterConfig = read(&with_optional(ADAPTER_FILE)).unwrap();
-    assert_eq!(adapter.hub.proxy.as_deref(), Some("proxy.example:3128"));
+    let proxy = adapter
+        .hub
+        .proxy
+        .as_ref()
+        .map(|proxy| proxy.address.as_str());
+    assert_eq!(proxy, Some("proxy.example:3128"));
     let written = [
         (toml::to_string(&hub).unwrap(), HUB_FILE),
         (toml::to_string(&adapter).unwrap(), ADAPTER_FILE),

@@ -50,6 +50,8 @@ pub struct Open {
     pub consumed_through: u64,
     /// The node's clock.
     pub sent_at: Micros,
+    /// Made at the start of the node's process; `None`: it does not say.
+    pub incarnation: Option<[u8; 16]>,
 }
 
 /// The hub answers.

@@ -29,6 +29,19 @@ struct Shared {
     may_measure: MayMeasure,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfReason {
+    reason: String,
+}
+
+impl OfReason {
+    fn new(reason: &str) -> Self {
+        Self {
+            reason: reason.to_lowercase(),
+        }
+    }
+}
+
 /// The health routes. `/healthz`: the process lives. `/readyz`: it can do its
 /// work, or which check failed and why. `/metrics`: numbers.
 pub fn health_router(
@@ -289,6 +302,27 @@ fn certificates(source: &Source, registry: &mut Registry, now: i64) {
     }
 }
 
+fn reasons(source: &Source, registry: &mut Registry) {
+    let alarms = Family::<OfReason, Gauge>::default();
+    registry.register(
+        "alarms",
+        "What a person must look at, by reason; must be 0",
+        alarms.clone(),
+    );
+    for alarm in (source.facts.alarms)() {
+        alarms.get_or_create(&OfReason::new(alarm.reason)).inc();
+    }
+    let refused = Family::<OfReason, Counter>::default();
+    registry.register(
+        "tls_refused",
+        "Callers that TLS refused since the start, by reason",
+        refused.clone(),
+    );
+    for (reason, count) in (source.facts.tls_refused)() {
+        refused.get_or_create(&OfReason::new(reason)).inc_by(count);
+    }
+}
+
 async fn scrape(source: &Source) -> Result<String, String> {
     let parties = source.read(None).await.map_err(|error| error.to_string())?;
     let mut registry = Registry::with_prefix("jembatan");
@@ -298,6 +332,7 @@ async fn scrape(source: &Source) -> Result<String, String> {
         gauges.set(found, source.hub.is_some(), now);
     }
     certificates(source, &mut registry, now);
+    reasons(source, &mut registry);
     let mut single = |name: &str, help: &str, value: i64| {
         let gauge: Gauge = Gauge::default();
         gauge.set(value);

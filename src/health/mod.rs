@@ -8,7 +8,7 @@ mod metrics;
 mod service;
 mod verdict;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     domain::{Micros, PartyId},
@@ -31,6 +31,23 @@ pub type Certificates = Arc<dyn Fn() -> Vec<CertificateHealth> + Send + Sync>;
 
 /// Counts live sessions.
 pub type LiveSessions = Arc<dyn Fn() -> usize + Send + Sync>;
+/// Something of the whole node that a person must look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alarm {
+    /// For machines, for example `CRL_EXPIRED`.
+    pub reason: &'static str,
+    /// What is wrong, and what to do.
+    pub why: String,
+}
+
+/// What a node tells about itself beside its links and its store.
+#[derive(Clone)]
+pub struct Facts {
+    /// What a person must look at now.
+    pub alarms: Arc<dyn Fn() -> Vec<Alarm> + Send + Sync>,
+    /// Callers that TLS refused since the start, by reason.
+    pub tls_refused: Arc<dyn Fn() -> BTreeMap<&'static str, u64> + Send + Sync>,
+}
 
 /// What health is read from.
 #[derive(Clone)]
@@ -47,6 +64,8 @@ pub struct Source {
     pub certificates: Certificates,
     /// Live sessions, at a hub.
     pub sessions: Option<LiveSessions>,
+    /// Beside them.
+    pub facts: Facts,
     /// The node's clock.
     pub clock: Arc<dyn Clock>,
 }

@@ -64,6 +64,13 @@ impl SyncHealthService for SyncHealth {
                 .collect(),
             orphans,
             in_triage,
+            alarms: (self.source.facts.alarms)()
+                .into_iter()
+                .map(|alarm| v1::Alarm {
+                    reason: alarm.reason.to_owned(),
+                    explanation: alarm.why,
+                })
+                .collect(),
             now: Some(wire::timestamp(Micros(self.source.clock.now_micros()))),
         }))
     }

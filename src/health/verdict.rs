@@ -81,6 +81,13 @@ fn judge_connected(link: &LinkState, heads: &Heads, now: Micros) -> Judged {
             explanation: "connected, but nothing is heard: the line or the peer hangs".to_owned(),
         };
     }
+    if let Some(alarm) = link.alarm_at(now) {
+        return Judged {
+            verdict: Verdict::Attention,
+            since: Some(link.since),
+            explanation: format!("{}: {}", alarm.reason, alarm.why),
+        };
+    }
     if let Some(oldest) = heads.oldest_waiting {
         let waits = now.0 - oldest.0.max(link.since.0);
         let seconds = (now.0 - oldest.0) / 1_000_000;
@@ -142,6 +149,25 @@ mod tests {
         assert_eq!(judged.verdict, Verdict::Disabled);
         assert_eq!(judged.since, Some(Micros(1_000_000)));
         assert!(judged.explanation.contains("parties enable pemda-33"));
+    }
+
+    /// Scenario: a connected link with an alarm, until the alarm's time is over.
+    /// Guarantee: it is not healthy meanwhile, and names the alarm.
+    #[test]
+    fn an_alarm_is_not_healthy() {
+        let mut link = LinkState::new(Micros(0));
+        link.enter(Phase::Connected, Micros(0));
+        link.last_heard = Some(Micros(0));
+        link.alarm = Some(crate::link::LinkAlarm {
+            reason: "TWO_INSTANCES".to_owned(),
+            why: "stop one".to_owned(),
+            until: Some(Micros(10_000_000)),
+        });
+        let at = |now| judge(Some(&link), &heads(None), true, Micros(now));
+        let found = at(9_000_000);
+        assert_eq!(found.verdict, Verdict::Attention);
+        assert_eq!(found.explanation, "TWO_INSTANCES: stop one");
+        assert_eq!(at(10_000_000).verdict, Verdict::Healthy);
     }
 
     /// Scenario: a link that says "connected" while nothing is heard, or while

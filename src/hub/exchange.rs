@@ -11,19 +11,23 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
     domain::{Limits, Micros, MinimumVersion, PartyId, PartyMode},
-    exchange::{DrainReason, End},
+    exchange::{DrainReason, End, Open},
     identity::Material,
-    link::{HubLink, LinkEnd, LinkState, Phase, first_frame, run_hub},
+    link::{HubLink, LinkAlarm, LinkEnd, LinkState, OpenRefused, Phase, first_frame, run_hub},
     runtime::{Clock, random_bytes, random_unit},
     store::{HubStore, Registry, SessionToken, StoreError},
     transport::PeerInfo,
     wire::v1::{self, exchange_service_server::ExchangeService},
 };
 
-use super::{SessionFacts, Sessions, peers::resolve};
+use super::{
+    Begun, Refused, SessionFacts, Sessions, TWO_INSTANCES, forbidden, lifetime::Lifetime,
+    minimum::is_too_old, peers::resolve,
+};
 
-/// How long before the end of a certificate its session drains.
-const BEFORE_EXPIRY: i64 = 30_000_000;
+/// How long a contest between two machines stands on the status page. The
+/// loser comes back after 60 to 90 s, so a contest that goes on never leaves.
+const CONTEST_SHOWN_MICROS: i64 = 900_000_000;
 
 /// States of the links that have been since the hub started.
 pub(super) type Board =
@@ -58,12 +62,10 @@ impl ExchangeService for Exchange {
             .get::<PeerInfo>()
             .cloned()
             .ok_or_else(|| Status::unauthenticated("no client certificate"))?;
-        let registry = self.registry.borrow().clone();
-        let (party, named) =
-            resolve(&peer.identity, &registry, PartyMode::Stream).map_err(|refused| {
-                tracing::warn!(event = "party_refused", remote = %peer.remote, why = %refused.why);
-                not_registered()
-            })?;
+        let (party, named) = self.judge(&peer).map_err(|refused| {
+            self.refused(&peer, refused);
+            not_registered()
+        })?;
         if !self.sessions.has_room(&party, self.max_sessions) {
             tracing::warn!(event = "sessions_full", %party, max_sessions = self.max_sessions);
             return Err(sessions_full());
@@ -89,9 +91,19 @@ impl Exchange {
         mut inbound: Streaming<v1::ExchangeRequest>,
         answers: Answers,
     ) {
-        let open = match first_frame(&mut inbound).await {
+        let opening = first_frame(&mut inbound).await;
+        let open = match opening.and_then(|open| self.check_software(open)) {
             Ok(open) => open,
-            Err(status) => {
+            Err(refused) => {
+                if let Some(why) = &refused.needs_a_person {
+                    let shown = Refused {
+                        party: Some(party),
+                        reason: refused.reason,
+                        why: why.clone(),
+                    };
+                    self.refused(&peer, shown);
+                }
+                let status = with_reason(refused.code, refused.reason, refused.told, None);
                 let _ = answers.send(Err(status)).await;
                 return;
             }
@@ -100,18 +112,49 @@ impl Exchange {
         let facts = SessionFacts {
             token,
             instance_id: open.instance_id,
-            serial: peer.identity.serial.clone(),
-            fingerprint: peer.identity.fingerprint.clone(),
+            incarnation: open.incarnation,
+            identity: peer.identity.clone(),
             named,
         };
-        let (_guard, stop) = self.sessions.begin(&party, facts);
-        let state = self.state(&party);
         let now = Micros(self.clock.now_micros());
+        let begun = match self.sessions.begin(&party, facts.clone(), now) {
+            Ok(begun) => begun,
+            Err(early) => {
+                tracing::warn!(event = "session_too_early", %party, remote = %peer.remote, wait = ?early.wait);
+                let _ = answers.send(Err(fenced(early.wait))).await;
+                return;
+            }
+        };
+        // Judged again now that the session is in the list: a right that was
+        // taken away while Open was on its way is seen either here or there.
+        if self.is_forbidden(&party, &facts) {
+            if let Err(refused) = self.judge(&peer) {
+                drop(begun);
+                self.refused(&peer, refused);
+            }
+            let _ = answers.send(Err(not_registered())).await;
+            return;
+        }
+        let Begun {
+            guard,
+            end: stop,
+            contest,
+        } = begun;
+        let state = self.state(&party);
         state.send_modify(|state| {
             state.peer_certificate_expires_at = Some(peer.identity.not_after);
+            if let Some(contest) = contest {
+                state.alarm = Some(LinkAlarm {
+                    reason: TWO_INSTANCES.to_owned(),
+                    why: contest.why,
+                    until: Some(Micros(now.0 + CONTEST_SHOWN_MICROS)),
+                });
+            }
         });
         let own = self.material.borrow().identity().clone();
-        let stop = self.with_age(stop, &peer, own.not_after, now);
+        let ends = peer.identity.not_after.min(own.not_after);
+        let stop = Lifetime::new(self.max_age, ends, now, random_unit())
+            .watch(stop, self.material.clone());
         let link = HubLink {
             party: party.clone(),
             store: self.store.clone(),
@@ -138,10 +181,77 @@ impl Exchange {
             }
         };
         let (end, ()) = tokio::join!(run_hub(link, open, inbound, frames), forward);
-        self.ended(&party, token, &state, &end);
+        drop(guard);
+        self.ended(&party, token, &state, &end, &peer);
         if let Some(status) = status_of(&end) {
             let _ = answers.send(Err(status)).await;
         }
+    }
+
+    /// From its moment on the minimum version is in force.
+    fn check_software(&self, open: Open) -> Result<Open, OpenRefused> {
+        let now = Micros(self.clock.now_micros());
+        let Some(minimum) = &self.minimum_version else {
+            return Ok(open);
+        };
+        if !is_too_old(minimum, &open.software, now) {
+            return Ok(open);
+        }
+        let least = &minimum.version;
+        Err(OpenRefused {
+            code: Code::FailedPrecondition,
+            reason: "SOFTWARE_TOO_OLD",
+            told: format!("this hub takes {least} or later, as it announced"),
+            needs_a_person: Some(format!(
+                "its node runs {}, and {least} is the least by now: its operator has to update; what waits there stays there",
+                open.software
+                    .chars()
+                    .take(64)
+                    .collect::<String>()
+                    .escape_debug()
+            )),
+        })
+    }
+
+    fn judge(&self, peer: &PeerInfo) -> Result<(PartyId, bool), Refused> {
+        let registry = self.registry.borrow().clone();
+        let material = self.material.borrow().clone();
+        resolve(&peer.identity, &registry, &material, PartyMode::Stream)
+    }
+
+    fn is_forbidden(&self, party: &PartyId, facts: &SessionFacts) -> bool {
+        let registry = self.registry.borrow().clone();
+        let material = self.material.borrow().clone();
+        forbidden(party, facts, &registry, &material).is_some()
+    }
+
+    /// Tells our own operator; the caller learns no more than "not here".
+    fn refused(&self, peer: &PeerInfo, refused: Refused) {
+        let Refused { party, reason, why } = &refused;
+        let party = party.as_ref().map(PartyId::as_str);
+        tracing::warn!(event = "party_refused", remote = %peer.remote, party, reason, why);
+        self.show_refused(&refused);
+    }
+
+    /// Shows a party as refused, unless it has a session: then somebody with
+    /// another certificate of this party was turned away, and the link stands.
+    fn show_refused(&self, refused: &Refused) {
+        let Some(party) = &refused.party else { return };
+        if self.sessions.is_live(party) || !self.is_known(party) {
+            return;
+        }
+        let now = Micros(self.clock.now_micros());
+        let phase = Phase::Refused {
+            reason: refused.reason.to_owned(),
+            why: refused.why.clone(),
+        };
+        self.state(party)
+            .send_modify(|state| state.enter(phase, now));
+    }
+
+    /// The board holds registered parties only: strangers can't make it grow.
+    fn is_known(&self, party: &PartyId) -> bool {
+        self.registry.borrow().directory.parties.contains_key(party)
     }
 
     fn state(&self, party: &PartyId) -> Arc<watch::Sender<LinkState>> {
@@ -156,44 +266,13 @@ impl Exchange {
             .clone()
     }
 
-    /// Ends a session at its age, or before either certificate ends.
-    fn with_age(
-        &self,
-        mut stop: watch::Receiver<Option<DrainReason>>,
-        peer: &PeerInfo,
-        own_not_after: Micros,
-        now: Micros,
-    ) -> watch::Receiver<Option<DrainReason>> {
-        let (tell, told) = watch::channel(None);
-        // Spread, so that a thousand sessions that began together do not end together.
-        let age = self.max_age.mul_f64(0.9 + 0.1 * random_unit());
-        let ends = peer.identity.not_after.0.min(own_not_after.0);
-        let left = Duration::from_micros((ends - now.0 - BEFORE_EXPIRY).max(0) as u64);
-        let (after, reason) = if left < age {
-            (left, DrainReason::CertificateExpires)
-        } else {
-            (age, DrainReason::Age)
-        };
-        tokio::spawn(async move {
-            tokio::select! {
-                () = tell.closed() => {}
-                () = tokio::time::sleep(after) => { tell.send_replace(Some(reason)); }
-                changed = stop.changed() => {
-                    let reason = stop.borrow().unwrap_or(DrainReason::Stopping);
-                    if changed.is_ok() { tell.send_replace(Some(reason)); }
-                }
-            }
-            tell.closed().await;
-        });
-        told
-    }
-
     fn ended(
         &self,
         party: &PartyId,
         token: SessionToken,
         state: &watch::Sender<LinkState>,
         end: &LinkEnd,
+        peer: &PeerInfo,
     ) {
         let now = Micros(self.clock.now_micros());
         let why = match end {
@@ -211,6 +290,13 @@ impl Exchange {
                 return;
             }
             LinkEnd::Reopen => return,
+            LinkEnd::Session(End::DrainSent(drain)) if drain.reason == DrainReason::Revoked => {
+                if let Err(refused) = self.judge(peer) {
+                    self.show_refused(&refused);
+                    return;
+                }
+                "ended by the hub: its right was taken away for a moment".to_owned()
+            }
             LinkEnd::Session(End::DrainSent(drain)) => {
                 format!("ended by the hub: {:?}", drain.reason)
             }
@@ -252,6 +338,15 @@ fn sessions_full() -> Status {
     )
 }
 
+fn fenced(wait: Duration) -> Status {
+    with_reason(
+        Code::Aborted,
+        "SESSION_FENCED",
+        "another session of this party took over".to_owned(),
+        Some(wait),
+    )
+}
+
 /// What the node is told; `None`: the stream simply ends.
 pub fn status_of(end: &LinkEnd) -> Option<Status> {
     Some(match end {
@@ -270,12 +365,7 @@ pub fn status_of(end: &LinkEnd) -> Option<Status> {
         LinkEnd::Session(End::Silent) => {
             Status::deadline_exceeded("nothing was heard for too long")
         }
-        LinkEnd::Store(StoreError::Fenced) => with_reason(
-            Code::Aborted,
-            "SESSION_FENCED",
-            "another session of this party took over".to_owned(),
-            Some(Duration::from_secs(60)),
-        ),
+        LinkEnd::Store(StoreError::Fenced) => fenced(Duration::from_secs(60)),
         LinkEnd::Store(StoreError::Mismatch(why)) => {
             with_reason(Code::Aborted, "JOURNAL_MISMATCH", why.clone(), None)
         }

@@ -6,12 +6,19 @@
 
 mod behind;
 mod exchange;
+mod lifetime;
+mod minimum;
 mod peers;
 mod run;
 mod sessions;
+#[cfg(test)]
+mod testing;
 
 pub use behind::Behind;
 pub use exchange::status_of;
-pub use peers::{ByCertificate, Refused, resolve};
+pub use peers::{ByCertificate, Refused, is_out, resolve};
 pub use run::{HubAddresses, HubError, run};
-pub use sessions::{SessionFacts, SessionGuard, Sessions, forbidden};
+pub use sessions::{
+    Begun, Contest, FENCED_MICROS, SessionFacts, SessionGuard, Sessions, TWO_INSTANCES, TooEarly,
+    forbidden,
+};

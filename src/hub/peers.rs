@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::{
     domain::{PartyId, PartyMode},
     door::{Access, Caller, DoorError, Scope},
-    identity::{PeerIdentity, PeerRole},
+    identity::{Material, PeerIdentity, PeerRole},
     runtime::Clock,
     store::Registry,
     transport::PeerInfo,
@@ -20,7 +20,11 @@ use super::behind::Behind;
 /// A connection that no party may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// For our log.
+    /// The party that its verified certificate names.
+    pub party: Option<PartyId>,
+    /// For machines.
+    pub reason: &'static str,
+    /// For our log and our own status page.
     pub why: String,
 }
 
@@ -31,41 +35,81 @@ pub struct Refused {
 pub fn resolve(
     identity: &PeerIdentity,
     registry: &Registry,
+    material: &Material,
     mode: PartyMode,
 ) -> Result<(PartyId, bool), Refused> {
-    let refused = |why: String| Err(Refused { why });
-    if registry.revoked_serials.contains(&identity.serial) {
-        return refused(format!("certificate {} is revoked", identity.serial));
-    }
     let (party, named) = match &identity.role {
-        Some(PeerRole::Party(party)) => (party.clone(), true),
-        Some(PeerRole::Hub) => return refused("a hub's certificate is no party's".to_owned()),
+        Some(PeerRole::Party(party)) => (Some(party.clone()), true),
+        Some(PeerRole::Hub) => (None, false),
         None => {
             let by_fingerprint = registry.directory.parties.values().find(|party| {
                 party
                     .certificate_fingerprints
                     .contains(&identity.fingerprint)
             });
-            match by_fingerprint {
-                Some(party) => (party.id.clone(), false),
-                None => {
-                    return refused(format!(
-                        "its certificate names no party, and its fingerprint {} is not registered",
-                        identity.fingerprint
-                    ));
-                }
-            }
+            (by_fingerprint.map(|party| party.id.clone()), false)
         }
     };
-    match registry.directory.parties.get(&party) {
-        None => refused(format!("party {party} is not registered")),
-        Some(found) if !found.enabled => refused(format!("party {party} is disabled")),
-        Some(found) if found.mode != mode => refused(format!(
-            "party {party} is registered as {:?}, not as {mode:?}",
-            found.mode
-        )),
-        Some(_) => Ok((party, named)),
+    let refused = |reason, why: String| {
+        Err(Refused {
+            party: party.clone(),
+            reason,
+            why,
+        })
+    };
+    let serial = &identity.serial;
+    if registry.revoked_serials.contains(serial) {
+        return refused(
+            "CERTIFICATE_REVOKED",
+            format!("certificate {serial} is revoked at this hub: its party needs a new one"),
+        );
     }
+    if material.revokes(identity) {
+        return refused(
+            "CERTIFICATE_REVOKED",
+            format!("certificate {serial} is revoked by its CA (CRL): its party needs a new one"),
+        );
+    }
+    let Some(party) = &party else {
+        return match identity.role {
+            Some(_) => refused(
+                "NOT_A_PARTY",
+                "a hub's certificate is no party's".to_owned(),
+            ),
+            None => refused(
+                "FINGERPRINT_UNKNOWN",
+                format!(
+                    "its certificate names no party of this trust domain, and its fingerprint {} is not registered",
+                    identity.fingerprint
+                ),
+            ),
+        };
+    };
+    match registry.directory.parties.get(party) {
+        None => refused(
+            "PARTY_UNKNOWN",
+            format!("party {party} is not registered: register it, or ask who dials"),
+        ),
+        Some(found) if !found.enabled => refused(
+            "PARTY_DISABLED",
+            format!("party {party} is disabled at this hub, and its node dials"),
+        ),
+        Some(found) if found.mode != mode => refused(
+            "WRONG_MODE",
+            format!(
+                "party {party} is registered as {:?}, not as {mode:?}, which its software speaks",
+                found.mode
+            ),
+        ),
+        Some(_) => Ok((party.clone(), named)),
+    }
+}
+
+/// Whether nobody may use a connection of this certificate any more.
+pub fn is_out(identity: &PeerIdentity, registry: &Registry, material: &Material) -> bool {
+    [PartyMode::Stream, PartyMode::Unary]
+        .into_iter()
+        .all(|mode| resolve(identity, registry, material, mode).is_err())
 }
 
 /// Access of unary parties on the mutual-TLS port: by certificate.
@@ -77,6 +121,8 @@ pub struct ByCertificate {
     pub behind: Behind,
     /// The hub's clock.
     pub clock: Arc<dyn Clock>,
+    /// Whose certificates the CAs have revoked.
+    pub material: watch::Receiver<Arc<Material>>,
 }
 
 impl Access for ByCertificate {
@@ -100,10 +146,12 @@ impl Access for ByCertificate {
             return Err(DoorError::CertificateExpired);
         }
         let registry = self.registry.borrow().clone();
-        match resolve(&peer.identity, &registry, PartyMode::Unary) {
+        let material = self.material.borrow().clone();
+        match resolve(&peer.identity, &registry, &material, PartyMode::Unary) {
             Ok((party, _)) => Ok(self.behind.caller(party, None)),
-            Err(Refused { why }) => {
-                tracing::warn!(event = "party_refused", remote = %peer.remote, why);
+            Err(Refused { party, reason, why }) => {
+                let party = party.as_ref().map(PartyId::as_str);
+                tracing::warn!(event = "party_refused", remote = %peer.remote, party, reason, why);
                 Err(DoorError::NotRegistered)
             }
         }

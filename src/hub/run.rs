@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
@@ -11,7 +14,7 @@ use crate::{
     domain::{Micros, Party, PartyId, PartyMode, decide},
     door::{DirectoryDoor, Door, DoorOptions, Gateway},
     exchange::DrainReason,
-    health::{CertificateFor, Links, Needs, Source},
+    health::{Alarm, CertificateFor, Facts, Links, Needs, Source},
     identity::{Files, IdentityError, Material, Purpose, ReloadState, TrustDomain, watch_files},
     link::WireHeaders,
     node::{
@@ -20,10 +23,10 @@ use crate::{
     },
     runtime::{Clock, OnEnd, Stage, Stages, Tasks, random_bytes},
     store::{
-        HubStore, Store as _, StoreError,
+        HubStore, Registry, Store as _, StoreError,
         sqlite::{NodeRole, Options, SqliteStore},
     },
-    transport::{Listener, ListenerOptions},
+    transport::{Listener, ListenerOptions, LiveConnections, Refusals},
     wire::v1,
 };
 
@@ -31,11 +34,13 @@ use super::{
     Sessions,
     behind::{AtDoor, Behind, check_tokens},
     exchange::{Board, Exchange},
-    peers::ByCertificate,
+    peers::{ByCertificate, is_out},
 };
 
 /// How often certificate files are looked at.
 const RELOAD_EVERY: Duration = Duration::from_secs(2);
+/// How long a session that lost its right has for its last words.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Where a hub listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +118,8 @@ pub async fn run(
         ListenerOptions::default(),
     )
     .await?;
+    let connections = listener.connections();
+    let refusals = listener.refusals();
     let doors = Doors::bind(&config.door, &config.health, &trust_domain, &*clock).await?;
     let addresses = HubAddresses {
         links: listener.local_addr(),
@@ -135,7 +142,7 @@ pub async fn run(
     });
     let (reload_state, reloads) = watch::channel(ReloadState::default());
     let source = {
-        let certificate = CertificateWatch::of_links("hub", material.clone(), reloads);
+        let certificate = CertificateWatch::of_links("hub", material.clone(), reloads.clone());
         let sessions = sessions.clone();
         Source {
             role: "hub",
@@ -144,6 +151,7 @@ pub async fn run(
             links: links(&store, &board),
             certificates: Arc::new(move || vec![certificate.read()]),
             sessions: Some(Arc::new(move || sessions.count())),
+            facts: facts(reloads, refusals),
             clock: clock.clone(),
         }
     };
@@ -166,6 +174,7 @@ pub async fn run(
                 registry: store.registry(),
                 behind: behind.clone(),
                 clock: clock.clone(),
+                material: material.clone(),
             }),
         );
         serve_links(listener, exchange, gateway, source.clone(), stages.clone())
@@ -196,16 +205,15 @@ pub async fn run(
             stages.token(Stage::StopAccepting),
         )
     });
-    tasks.spawn("registry", OnEnd::StopNode, {
-        let mut registry = store.registry();
-        let sessions = sessions.clone();
-        async move {
-            while registry.changed().await.is_ok() {
-                let now = registry.borrow_and_update().clone();
-                sessions.enforce(&now);
-            }
-        }
-    });
+    tasks.spawn(
+        "rights",
+        OnEnd::StopNode,
+        enforce(
+            (store.registry(), material.clone()),
+            sessions.clone(),
+            connections,
+        ),
+    );
     tasks.spawn(
         "certificates",
         OnEnd::Log,
@@ -239,6 +247,64 @@ pub async fn run(
             end.name,
             end.panic.map(|why| format!(": {why}")).unwrap_or_default()
         ))),
+    }
+}
+
+/// Ends whatever has lost its right, by the registry or by a revocation list:
+/// sessions are told why, and what is still there a moment later is cut, the
+/// connections of unary parties with it.
+async fn enforce(
+    (mut registry, mut material): (
+        watch::Receiver<Arc<Registry>>,
+        watch::Receiver<Arc<Material>>,
+    ),
+    sessions: Sessions,
+    connections: LiveConnections,
+) {
+    let mut cut_at = None;
+    loop {
+        let cut = async {
+            match cut_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let is_time = tokio::select! {
+            changed = registry.changed() => match changed {
+                Ok(()) => false,
+                Err(_) => return,
+            },
+            Ok(()) = material.changed() => false,
+            () = cut => true,
+        };
+        let parties = registry.borrow_and_update().clone();
+        let newest = material.borrow_and_update().clone();
+        sessions.enforce(&parties, &newest);
+        if is_time {
+            cut_at = None;
+            let cut = connections.cut(|identity| is_out(identity, &parties, &newest));
+            if cut > 0 {
+                tracing::warn!(event = "connections_cut", cut);
+            }
+        } else {
+            // The first change counts: a registry that changes all the time
+            // must not put it off for ever.
+            cut_at.get_or_insert_with(|| Instant::now() + LAST_WORDS);
+        }
+    }
+}
+
+/// What stands beside the links: certificates and lists that need somebody.
+fn facts(reload: watch::Receiver<ReloadState>, refusals: Refusals) -> Facts {
+    Facts {
+        alarms: Arc::new(move || {
+            let alarms = reload.borrow().alarms();
+            alarms
+                .into_iter()
+                .map(|(reason, why)| Alarm { reason, why })
+                .collect()
+        }),
+        tls_refused: Arc::new(move || refusals.counts()),
     }
 }
 

@@ -7,17 +7,20 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     client::{Resumption, WebPkiServerVerifier, danger::ServerCertVerifier as _},
     crypto::CryptoProvider,
-    server::{NoServerSessionStorage, WebPkiClientVerifier},
+    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::{CertifiedKey, SingleCertAndKey},
 };
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::domain::{Micros, PartyId};
 
 use super::{
     IdentityError, PeerIdentity, PeerRole, TrustDomain,
-    files::{read_certificates, read_crls, read_key},
+    crl::{self, Crl},
+    files::{read_certificates, read_key},
     refusal,
+    witness::{Presented, Witness},
 };
 
 /// Where the files are.
@@ -48,7 +51,9 @@ pub struct Material {
     identity: PeerIdentity,
     key: Arc<CertifiedKey>,
     roots: Arc<RootCertStore>,
+    root_names: Vec<String>,
     crls: Vec<CertificateRevocationListDer<'static>>,
+    lists: Vec<Crl>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -77,7 +82,11 @@ impl Material {
         let chain = read_certificates(&files.certificate)?;
         let private = read_key(&files.key)?;
         let mut roots = RootCertStore::empty();
+        let mut root_names = Vec::new();
         for root in read_certificates(&files.roots)? {
+            if let Ok((_, parsed)) = X509Certificate::from_der(&root) {
+                root_names.push(parsed.subject().to_string());
+            }
             roots.add(root).map_err(|error| {
                 IdentityError::new(
                     "ROOT_UNUSABLE",
@@ -85,10 +94,11 @@ impl Material {
                 )
             })?;
         }
-        let mut crls = Vec::new();
+        let mut found = Vec::new();
         for path in &files.crls {
-            crls.extend(read_crls(path)?);
+            found.extend(crl::read(path)?);
         }
+        let (crls, lists) = found.into_iter().unzip();
         let key = CertifiedKey::from_der(chain, private, &provider).map_err(|error| {
             IdentityError::new(
                 "KEY_MISMATCH",
@@ -107,7 +117,9 @@ impl Material {
             identity,
             key: Arc::new(key),
             roots: Arc::new(roots),
+            root_names,
             crls,
+            lists,
             provider,
         };
         material.check_name(files, purpose, trust_domain)?;
@@ -120,12 +132,34 @@ impl Material {
         &self.identity
     }
 
+    /// Names of the CAs that are trusted.
+    pub fn root_names(&self) -> &[String] {
+        &self.root_names
+    }
+
+    /// Whether a certificate, which has been verified before, is on one of the
+    /// revocation lists: they may have come after the connection.
+    pub fn revokes(&self, peer: &PeerIdentity) -> bool {
+        self.lists.iter().any(|list| list.names(peer))
+    }
+
+    /// What is wrong with the age of revocation lists, a sentence each. An
+    /// expired one stays in force: one forgotten renewal must not stop the
+    /// nation.
+    pub fn expired_crls(&self, now: Micros) -> Vec<String> {
+        self.lists
+            .iter()
+            .filter_map(|list| list.expired(now))
+            .collect()
+    }
+
     /// Settings of a listener: mutual TLS 1.3, nobody without a certificate,
-    /// no resumption (a resumed client is not verified again).
+    /// no resumption (a resumed client is not verified again). For one
+    /// handshake, whose certificate [`Presented`] keeps.
     ///
     /// # Errors
     /// Roots or CRLs can't be used.
-    pub fn server_config(&self) -> Result<Arc<ServerConfig>, IdentityError> {
+    pub fn server_config(&self) -> Result<(Arc<ServerConfig>, Presented), IdentityError> {
         let mut verifier =
             WebPkiClientVerifier::builder_with_provider(self.roots.clone(), self.provider.clone());
         if !self.crls.is_empty() {
@@ -133,7 +167,8 @@ impl Material {
                 .with_crls(self.crls.clone())
                 .only_check_end_entity_revocation();
         }
-        let verifier = verifier.build().map_err(unusable)?;
+        let verifier: Arc<dyn ClientCertVerifier> = verifier.build().map_err(unusable)?;
+        let (verifier, presented) = Witness::new(verifier);
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(unusable)?
@@ -142,23 +177,25 @@ impl Material {
         config.alpn_protocols = vec![b"h2".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Arc::new(config))
+        Ok((Arc::new(config), presented))
     }
 
-    /// Settings of a dialer.
+    /// Settings of a dialer, for one handshake, whose certificate
+    /// [`Presented`] keeps.
     ///
     /// # Errors
     /// Roots or CRLs can't be used.
-    pub fn client_config(&self) -> Result<Arc<ClientConfig>, IdentityError> {
-        let verifier = self.server_verifier()?;
+    pub fn client_config(&self) -> Result<(Arc<ClientConfig>, Presented), IdentityError> {
+        let (verifier, presented) = Witness::new(self.server_verifier()?);
         let mut config = ClientConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(unusable)?
-            .with_webpki_verifier(verifier)
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
             .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(self.key.clone())));
         config.alpn_protocols = vec![b"h2".to_vec()];
         config.resumption = Resumption::disabled();
-        Ok(Arc::new(config))
+        Ok((Arc::new(config), presented))
     }
 
     fn server_verifier(&self) -> Result<Arc<WebPkiServerVerifier>, IdentityError> {

@@ -7,6 +7,7 @@
 //! not know gRPC, the store, or what a party may do.
 
 mod authority;
+mod crl;
 mod door;
 mod files;
 mod material;
@@ -14,6 +15,7 @@ mod peer;
 mod refusal;
 mod reload;
 mod show;
+mod witness;
 
 #[cfg(test)]
 mod tests;
@@ -23,9 +25,10 @@ pub use door::{DoorFiles, DoorMaterial, door_client_config, watch_door_files};
 pub use files::write_new;
 pub use material::{Files, Material, Purpose};
 pub use peer::{PeerIdentity, PeerRole, TrustDomain};
-pub use refusal::{Refusal, refusal};
+pub use refusal::{Refusal, intercepted, refusal, refused_caller, refused_hub};
 pub use reload::{ReloadState, watch_files};
 pub use show::show;
+pub use witness::Presented;
 
 /// Why certificates, keys or roots can't be used, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -101,6 +101,8 @@ pub struct PeerIdentity {
     pub fingerprint: String,
     /// Serial number, lower-case hex without leading zeros.
     pub serial: String,
+    /// Name of the CA that issued it.
+    pub issuer: String,
     /// Valid from.
     pub not_before: Micros,
     /// Valid until.
@@ -147,17 +149,26 @@ impl PeerIdentity {
                 format!("a certificate names more than one party of {trust_domain}"),
             ));
         }
-        let serial = hex::encode(parsed.raw_serial());
-        let serial = serial.trim_start_matches('0');
         Ok(Self {
             role,
             fingerprint: hex::encode(Sha256::digest(certificate)),
-            serial: if serial.is_empty() { "0" } else { serial }.to_owned(),
+            serial: serial_text(parsed.raw_serial()),
+            issuer: parsed.issuer().to_string(),
             not_before: Micros(parsed.validity().not_before.timestamp() * 1_000_000),
             not_after: Micros(parsed.validity().not_after.timestamp() * 1_000_000),
             uris,
             names,
         })
+    }
+}
+
+/// A serial number as it is written everywhere: lower-case hex without leading
+/// zeros.
+pub(super) fn serial_text(raw: &[u8]) -> String {
+    let digits = hex::encode(raw);
+    match digits.trim_start_matches('0') {
+        "" => "0".to_owned(),
+        digits => digits.to_owned(),
     }
 }
 

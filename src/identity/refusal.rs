@@ -2,6 +2,8 @@
 
 use rustls::{AlertDescription, CertificateError, Error};
 
+use super::{PeerIdentity, PeerRole};
+
 /// A refusal, explained.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -22,11 +24,82 @@ pub fn refusal(error: &Error, peer: &str) -> Refusal {
         ),
         Error::PeerIncompatible(_) => (
             "TLS_INCOMPATIBLE",
-            format!("{peer} does not speak TLS 1.3 as it is needed here: {error}"),
+            format!(
+                "{peer} does not speak TLS 1.3 as it is needed here: update its software ({error})"
+            ),
+        ),
+        Error::InvalidMessage(_) => (
+            "NOT_TLS",
+            format!(
+                "{peer} does not speak TLS (plain HTTP, or something else): check address and port on the side that dials"
+            ),
         ),
         other => ("TLS_FAILED", format!("TLS with {peer} failed: {other}")),
     };
     Refusal { reason, why }
+}
+
+/// Why the hub refused a caller, with what its certificate claims to be.
+pub fn refused_caller(error: &Error, claimed: Option<&PeerIdentity>) -> Refusal {
+    let Some(claimed) = claimed else {
+        return refusal(error, "a caller");
+    };
+    let name = match claimed.uris.as_slice() {
+        [] => "nobody".to_owned(),
+        uris => quoted(&uris.join(", ")),
+    };
+    refusal(
+        error,
+        &format!(
+            "a caller (it names {name}, serial {}, issued by {})",
+            claimed.serial,
+            quoted(&claimed.issuer)
+        ),
+    )
+}
+
+/// Why a node refused the hub. A certificate that neither comes from our CA
+/// nor carries the hub's name was made by somebody in between: a proxy that
+/// opens TLS makes its own for every site.
+pub fn refused_hub(
+    error: &Error,
+    claimed: Option<&PeerIdentity>,
+    root_names: &[String],
+) -> Refusal {
+    let found = refusal(error, "the hub");
+    let Some(claimed) = claimed.filter(|_| found.reason == "UNKNOWN_CA") else {
+        return found;
+    };
+    let is_a_hub = claimed.role == Some(PeerRole::Hub);
+    if is_a_hub || root_names.contains(&claimed.issuer) {
+        return Refusal {
+            reason: found.reason,
+            why: format!(
+                "{} (it was issued by {})",
+                found.why,
+                quoted(&claimed.issuer)
+            ),
+        };
+    }
+    intercepted(claimed)
+}
+
+/// A certificate that has no name of ours.
+pub fn intercepted(claimed: &PeerIdentity) -> Refusal {
+    Refusal {
+        reason: "INTERCEPTED",
+        why: format!(
+            "what answers shows a certificate issued by {} that is not a hub's: most likely a firewall or proxy on the way opens TLS, which can't work here; have the hub's address excepted from inspection. If there is none, the address is another site's",
+            quoted(&claimed.issuer)
+        ),
+    }
+}
+
+/// A text of a certificate that nobody has verified: what it holds must not
+/// break a log line.
+fn quoted(text: &str) -> String {
+    let short: String = text.chars().take(200).collect();
+    format!("{short:?}")
 }
 
 /// We refused the peer's certificate.
@@ -113,6 +186,14 @@ fn by_peer(alert: AlertDescription, peer: &str) -> (&'static str, String) {
             "OWN_CERTIFICATE_REFUSED",
             format!(
                 "{peer} refused our certificate ({alert:?}): ask the hub's operator, whose log says why"
+            ),
+        ),
+        AlertDescription::ProtocolVersion
+        | AlertDescription::HandshakeFailure
+        | AlertDescription::NoApplicationProtocol => (
+            "TLS_INCOMPATIBLE",
+            format!(
+                "{peer} and this side have no version or mode of TLS in common ({alert:?}): both need TLS 1.3 and HTTP/2; a proxy that opens TLS may be the cause"
             ),
         ),
         other => (

@@ -24,7 +24,28 @@ pub struct ReloadState {
     pub failures: u64,
     /// Why the files as they stand now are not in use.
     pub last_error: Option<String>,
+    /// Revocation lists in use that are older than their CA promised: a
+    /// sentence each.
+    pub expired_crls: Vec<String>,
 }
+
+impl ReloadState {
+    /// What somebody must look at: a reason for machines, and a sentence.
+    pub fn alarms(&self) -> Vec<(&'static str, String)> {
+        let failed = self.last_error.iter().map(|why| {
+            let why = format!("changed certificate files are not in use: {why}");
+            ("TLS_RELOAD_FAILED", why)
+        });
+        let expired = self.expired_crls.iter();
+        failed
+            .chain(expired.map(|why| ("CRL_EXPIRED", why.clone())))
+            .collect()
+    }
+}
+
+/// How often an expired revocation list is said again: an operator who missed
+/// it once reads tomorrow's log.
+const SAY_AGAIN: i64 = 86_400_000_000;
 
 /// Looks at the files every so often and swaps what has changed, until it is
 /// told to stop.
@@ -37,7 +58,10 @@ pub async fn watch_files(
     stop: CancellationToken,
 ) {
     let mut seen = content_of(&files);
+    let mut said = None;
     loop {
+        let now = Micros(clock.now_micros());
+        look_at_age(&current.borrow(), &state, &mut said, now);
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(every) => {}
@@ -75,6 +99,39 @@ pub async fn watch_files(
             }
         }
     }
+}
+
+/// Alarms while a revocation list is expired.
+fn look_at_age(
+    material: &Material,
+    state: &watch::Sender<ReloadState>,
+    said: &mut Option<Micros>,
+    now: Micros,
+) {
+    let expired = material.expired_crls(now);
+    let is_due = said.is_none_or(|said| now.0 - said.0 > SAY_AGAIN);
+    match (expired.is_empty(), *said) {
+        (true, None) => return,
+        (true, Some(_)) => {
+            tracing::info!(
+                event = "crl_renewed",
+                "every revocation list is fresh again"
+            );
+            *said = None;
+        }
+        (false, _) if is_due => {
+            for why in &expired {
+                tracing::error!(event = "crl_expired", reason = "CRL_EXPIRED", why);
+            }
+            *said = Some(now);
+        }
+        (false, _) => {}
+    }
+    state.send_if_modified(|state| {
+        let is_new = state.expired_crls.len() != expired.len();
+        state.expired_crls = expired;
+        is_new
+    });
 }
 
 /// A digest of all files, as they stand.

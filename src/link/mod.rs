@@ -15,9 +15,9 @@ mod state;
 
 pub use drive::LinkEnd;
 pub use headers::WireHeaders;
-pub use node::{NodeLink, open_frame, prepare, run_node};
-pub use serve::{HubLink, answer, first_frame, hub_session, run_hub};
-pub use state::{LinkState, Phase};
+pub use node::{Admitted, NodeLink, admit, open_frame, prepare, run_admitted, run_node};
+pub use serve::{HubLink, OpenRefused, answer, first_frame, hub_session, run_hub};
+pub use state::{LinkAlarm, LinkState, Phase};
 
 /// The version of the protocol that this software speaks.
 pub const PROTOCOL_VERSION: u32 = 1;

@@ -35,6 +35,8 @@ use super::{
 
 /// Longest wait for the hub's answer to `Open`.
 const OPENED: Duration = Duration::from_secs(30);
+/// Longest wait for a new stream beside a running one.
+const ADMITTED: Duration = Duration::from_secs(10);
 
 /// What the node's end needs.
 pub struct NodeLink {
@@ -50,19 +52,70 @@ pub struct NodeLink {
     pub state: Arc<watch::Sender<LinkState>>,
     /// When the party's own certificate ends.
     pub certificate_expires_at: Option<Micros>,
+    /// Made at the start of this process; `None`: not told.
+    pub incarnation: Option<[u8; 16]>,
+}
+
+/// A stream that the hub has let in, and on which nothing was said yet. The
+/// hub judges certificate and registration before the first frame, so a node
+/// learns that a new certificate is good while its old session still runs.
+#[derive(Debug)]
+pub struct Admitted {
+    inbound: Streaming<v1::ExchangeResponse>,
+    outbound: mpsc::Sender<v1::ExchangeRequest>,
+}
+
+/// Asks the hub to let a new stream in, beside one that is running. The caller
+/// has to end that one before [`run_admitted`], and has a few seconds for it.
+///
+/// # Errors
+/// Why the hub does not.
+pub async fn admit(channel: Channel) -> Result<Admitted, LinkEnd> {
+    let (outbound, frames) = mpsc::channel(4);
+    let mut client = v1::exchange_service_client::ExchangeServiceClient::new(channel);
+    let asking = client.exchange(ReceiverStream::new(frames));
+    match timeout(ADMITTED, asking).await {
+        Ok(Ok(answer)) => Ok(Admitted {
+            inbound: answer.into_inner(),
+            outbound,
+        }),
+        Ok(Err(status)) => Err(LinkEnd::Status(Box::new(status))),
+        Err(_) => Err(LinkEnd::Broken(
+            "the hub did not let a new stream in in time".to_owned(),
+        )),
+    }
+}
+
+/// Opens a session on a stream that was let in, and runs it until it is over.
+pub async fn run_admitted(link: NodeLink, admitted: Admitted) -> LinkEnd {
+    let Admitted {
+        mut inbound,
+        outbound,
+    } = admitted;
+    // What the session before this one still had at the writer lands first:
+    // Open has to say where this node stands, not where it stood.
+    if let Err(error) = link.store.probe().await {
+        return LinkEnd::Store(error);
+    }
+    let heads = match say_open(&link, &outbound).await {
+        Ok(heads) => heads,
+        Err(end) => return end,
+    };
+    match timeout(OPENED, inbound.message()).await {
+        Ok(Ok(first)) => opened(link, heads, first, inbound, outbound).await,
+        Ok(Err(status)) => LinkEnd::Status(Box::new(status)),
+        Err(_) => LinkEnd::Broken("the hub did not answer Open in time".to_owned()),
+    }
 }
 
 /// Opens a session on a channel and runs it until it is over.
 pub async fn run_node(link: NodeLink, channel: Channel) -> LinkEnd {
-    let heads = match link.store.heads(&link.party).await {
-        Ok(heads) => heads,
-        Err(error) => return LinkEnd::Store(error),
-    };
     let (outbound, frames) = mpsc::channel(4);
-    let open = v1::ExchangeRequest::seal(wire::frame_to_proto(open_frame(&link, &heads)));
-    if outbound.send(open).await.is_err() {
-        return LinkEnd::Closed;
-    }
+    // Open goes with the call, which saves a round trip.
+    let heads = match say_open(&link, &outbound).await {
+        Ok(heads) => heads,
+        Err(end) => return end,
+    };
     let mut client = v1::exchange_service_client::ExchangeServiceClient::new(channel);
     let opening = async {
         let mut inbound = client
@@ -72,11 +125,35 @@ pub async fn run_node(link: NodeLink, channel: Channel) -> LinkEnd {
         let first = inbound.message().await?;
         Ok::<_, tonic::Status>((inbound, first))
     };
-    let (inbound, first) = match timeout(OPENED, opening).await {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(status)) => return LinkEnd::Status(Box::new(status)),
-        Err(_) => return LinkEnd::Broken("the hub did not answer Open in time".to_owned()),
+    match timeout(OPENED, opening).await {
+        Ok(Ok((inbound, first))) => opened(link, heads, first, inbound, outbound).await,
+        Ok(Err(status)) => LinkEnd::Status(Box::new(status)),
+        Err(_) => LinkEnd::Broken("the hub did not answer Open in time".to_owned()),
+    }
+}
+
+async fn say_open(
+    link: &NodeLink,
+    outbound: &mpsc::Sender<v1::ExchangeRequest>,
+) -> Result<Heads, LinkEnd> {
+    let heads = match link.store.heads(&link.party).await {
+        Ok(heads) => heads,
+        Err(error) => return Err(LinkEnd::Store(error)),
     };
+    let open = v1::ExchangeRequest::seal(wire::frame_to_proto(open_frame(link, &heads)));
+    match outbound.send(open).await {
+        Ok(()) => Ok(heads),
+        Err(_) => Err(LinkEnd::Closed),
+    }
+}
+
+async fn opened(
+    link: NodeLink,
+    heads: Heads,
+    first: Option<v1::ExchangeResponse>,
+    inbound: Streaming<v1::ExchangeResponse>,
+    outbound: mpsc::Sender<v1::ExchangeRequest>,
+) -> LinkEnd {
     let frame = first.and_then(super::envelope::Envelope::open);
     let opened = match frame.map(wire::frame_from_proto) {
         Some(Ok(Frame::Opened(opened))) if opened.party == link.party => *opened,
@@ -110,6 +187,7 @@ pub fn open_frame(link: &NodeLink, heads: &Heads) -> Frame {
         received: heads.deliveries_acknowledged,
         consumed_through: heads.consumed_through,
         sent_at: Micros(link.clock.now_micros()),
+        incarnation: link.incarnation,
     }))
 }
 

@@ -9,7 +9,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::timeout,
 };
-use tonic::{Status, Streaming};
+use tonic::{Code, Streaming};
 
 use crate::{
     domain::{Limits, Micros, MinimumVersion, PartyId},
@@ -56,27 +56,74 @@ pub struct HubLink {
     pub certificate_expires_at: Option<Micros>,
 }
 
+/// Why a stream does not become a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenRefused {
+    /// For the node.
+    pub code: Code,
+    /// For machines.
+    pub reason: &'static str,
+    /// For the node's operator.
+    pub told: String,
+    /// For our own operator, if somebody has to act; else it will pass.
+    pub needs_a_person: Option<String>,
+}
+
 /// Reads the frame with which a node begins.
 ///
 /// # Errors
-/// None came in time, or it is another one: the status for the node.
-pub async fn first_frame(inbound: &mut Streaming<v1::ExchangeRequest>) -> Result<Open, Status> {
-    let message = timeout(FIRST_FRAME, inbound.message())
-        .await
-        .map_err(|_| Status::deadline_exceeded("no Open came in time"))??;
+/// None came in time, or it is another one.
+pub async fn first_frame(
+    inbound: &mut Streaming<v1::ExchangeRequest>,
+) -> Result<Open, OpenRefused> {
+    let refused = |code, told: String| OpenRefused {
+        code,
+        reason: "PROTOCOL_VIOLATION",
+        told,
+        needs_a_person: None,
+    };
+    let message = match timeout(FIRST_FRAME, inbound.message()).await {
+        Ok(Ok(message)) => message,
+        Ok(Err(status)) => return Err(refused(status.code(), status.message().to_owned())),
+        Err(_) => {
+            let told = "no Open came in time".to_owned();
+            return Err(refused(Code::DeadlineExceeded, told));
+        }
+    };
+    let not_open = || {
+        let told = "the stream must begin with Open".to_owned();
+        refused(Code::InvalidArgument, told)
+    };
     let frame = message
         .and_then(super::envelope::Envelope::open)
-        .ok_or_else(|| Status::invalid_argument("the stream must begin with Open"))?;
+        .ok_or_else(not_open)?;
     match wire::frame_from_proto(frame) {
         Ok(Frame::Open(open)) if open.versions.contains(&PROTOCOL_VERSION) => Ok(*open),
-        Ok(Frame::Open(open)) => Err(Status::failed_precondition(format!(
-            "UNSUPPORTED_VERSION: this hub speaks version {PROTOCOL_VERSION}, the node speaks {:?}",
-            open.versions
-        ))),
-        Ok(_) => Err(Status::invalid_argument("the stream must begin with Open")),
-        Err(error) => Err(Status::invalid_argument(format!(
-            "Open can't be read: {error}"
-        ))),
+        Ok(Frame::Open(open)) => Err(unsupported(&open)),
+        Ok(_) => Err(not_open()),
+        Err(error) => Err(refused(
+            Code::InvalidArgument,
+            format!("Open can't be read: {error}"),
+        )),
+    }
+}
+
+fn unsupported(open: &Open) -> OpenRefused {
+    let spoken = &open.versions;
+    OpenRefused {
+        code: Code::FailedPrecondition,
+        reason: "UNSUPPORTED_VERSION",
+        told: format!(
+            "this hub speaks version {PROTOCOL_VERSION} of the protocol, the node speaks {spoken:?}"
+        ),
+        needs_a_person: Some(format!(
+            "its node ({}) speaks versions {spoken:?} of the protocol, this hub speaks {PROTOCOL_VERSION}: one of the two needs other software; what waits at the node stays there",
+            open.software
+                .chars()
+                .take(64)
+                .collect::<String>()
+                .escape_debug()
+        )),
     }
 }
 

@@ -32,6 +32,17 @@ pub enum Phase {
     },
 }
 
+/// Something about a link that a person must look at, whatever its phase.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkAlarm {
+    /// For machines, for example `TWO_INSTANCES`.
+    pub reason: String,
+    /// What is wrong, and what to do.
+    pub why: String,
+    /// Shown until then; `None`: until it is taken back.
+    pub until: Option<Micros>,
+}
+
 /// What a link tells about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkState {
@@ -49,6 +60,8 @@ pub struct LinkState {
     pub peer_certificate_expires_at: Option<Micros>,
     /// The peer's software.
     pub peer_software: String,
+    /// What a person must look at.
+    pub alarm: Option<LinkAlarm>,
 }
 
 impl LinkState {
@@ -62,7 +75,14 @@ impl LinkState {
             clock_skew_ms: 0,
             peer_certificate_expires_at: None,
             peer_software: String::new(),
+            alarm: None,
         }
+    }
+
+    /// The alarm, while it stands.
+    pub fn alarm_at(&self, now: Micros) -> Option<&LinkAlarm> {
+        let alarm = self.alarm.as_ref()?;
+        alarm.until.is_none_or(|until| now < until).then_some(alarm)
     }
 
     /// Goes to a phase; the time of the change moves only if it is another one.

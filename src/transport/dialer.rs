@@ -1,22 +1,19 @@
 //! Dials the hub: TCP (through an HTTP CONNECT proxy where there is one), TLS,
 //! and whether it is the hub that answers.
 
-use std::{error::Error as StdError, io, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use crate::identity::{Material, PeerIdentity, PeerRole, TrustDomain, refusal};
+use crate::identity::{
+    Material, PeerIdentity, PeerRole, Presented, Refusal, TrustDomain, intercepted, refused_hub,
+};
 
-/// Largest answer of a proxy that is read.
-const PROXY_ANSWER_BYTES: u64 = 16 * 1024;
+use super::{LastWords, Proxy, watched::Watched};
 
 /// Whom to dial.
 #[derive(Debug, Clone)]
@@ -25,8 +22,8 @@ pub struct DialOptions {
     pub address: String,
     /// The name that its certificate must have.
     pub name: String,
-    /// `host:port` of an HTTP proxy.
-    pub proxy: Option<String>,
+    /// An HTTP proxy on the way.
+    pub proxy: Option<Proxy>,
     /// Longest wait for TCP and TLS together.
     pub connect_timeout: Duration,
 }
@@ -38,6 +35,8 @@ pub struct Dialed {
     pub channel: Channel,
     /// The hub's certificate.
     pub hub: PeerIdentity,
+    /// How the connection ended, once it has.
+    pub last_words: LastWords,
 }
 
 /// Why there is no connection.
@@ -53,7 +52,7 @@ pub struct DialError {
 }
 
 impl DialError {
-    fn unreachable(why: String) -> Self {
+    pub(super) fn unreachable(why: String) -> Self {
         Self {
             reason: "HUB_UNREACHABLE",
             why,
@@ -61,7 +60,7 @@ impl DialError {
         }
     }
 
-    fn refused(reason: &'static str, why: impl Into<String>) -> Self {
+    pub(super) fn refused(reason: &'static str, why: impl Into<String>) -> Self {
         Self {
             reason,
             why: why.into(),
@@ -79,26 +78,36 @@ pub async fn dial(
     material: &Material,
     trust_domain: &TrustDomain,
 ) -> Result<Dialed, DialError> {
-    let connecting = connect(options, material);
+    let connecting = connect(options, material, trust_domain);
     let stream = timeout(options.connect_timeout, connecting)
         .await
         .map_err(|_| {
+            let way = match &options.proxy {
+                Some(proxy) => format!(" through the proxy {}", proxy.address),
+                None => String::new(),
+            };
             DialError::unreachable(format!(
-                "the hub at {} did not answer within {} s: check the address, the line and firewalls",
+                "the hub at {} did not answer{way} within {} s: check the address, the line and firewalls",
                 options.address,
                 options.connect_timeout.as_secs()
             ))
         })??;
     let hub = check_hub(&stream, options, trust_domain)?;
-    let channel = channel(stream, &options.name).await?;
-    Ok(Dialed { channel, hub })
+    let (stream, last_words) = Watched::new(stream);
+    let channel = channel(stream, &last_words, &options.name).await?;
+    Ok(Dialed {
+        channel,
+        hub,
+        last_words,
+    })
 }
 
 async fn connect(
     options: &DialOptions,
     material: &Material,
+    trust_domain: &TrustDomain,
 ) -> Result<TlsStream<TcpStream>, DialError> {
-    let config = material
+    let (config, presented) = material
         .client_config()
         .map_err(|error| DialError::refused(error.reason, error.why))?;
     let name = ServerName::try_from(options.name.clone()).map_err(|_| {
@@ -112,16 +121,16 @@ async fn connect(
     })?;
     let stream = match &options.proxy {
         None => tcp(&options.address, "hub").await?,
-        Some(proxy) => through_proxy(proxy, &options.address).await?,
+        Some(proxy) => proxy.connect(&options.address).await?,
     };
     let _ = stream.set_nodelay(true);
     TlsConnector::from(config)
         .connect(name, stream)
         .await
-        .map_err(|error| tls_error(&error, options))
+        .map_err(|error| tls_error(&error, options, material, &presented, trust_domain))
 }
 
-async fn tcp(address: &str, whose: &str) -> Result<TcpStream, DialError> {
+pub(super) async fn tcp(address: &str, whose: &str) -> Result<TcpStream, DialError> {
     TcpStream::connect(address).await.map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::ConnectionRefused => "nothing listens there: is it running?",
@@ -133,38 +142,13 @@ async fn tcp(address: &str, whose: &str) -> Result<TcpStream, DialError> {
     })
 }
 
-async fn through_proxy(proxy: &str, target: &str) -> Result<TcpStream, DialError> {
-    use tokio::io::AsyncReadExt as _;
-    let mut stream = tcp(proxy, "proxy").await?;
-    let failed = |error: io::Error| {
-        DialError::unreachable(format!("the proxy {proxy} ended the connection: {error}"))
-    };
-    let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.map_err(failed)?;
-    let mut reader = BufReader::with_capacity(1, (&mut stream).take(PROXY_ANSWER_BYTES));
-    let mut status = String::new();
-    reader.read_line(&mut status).await.map_err(failed)?;
-    loop {
-        let mut header = String::new();
-        let read = reader.read_line(&mut header).await.map_err(failed)?;
-        if read == 0 || header == "\r\n" || header == "\n" {
-            break;
-        }
-    }
-    let is_good = status.split(' ').nth(1).is_some_and(|code| code == "200");
-    if !is_good {
-        return Err(DialError::refused(
-            "PROXY_REFUSED",
-            format!(
-                "the proxy {proxy} does not connect to {target}: {}",
-                status.trim()
-            ),
-        ));
-    }
-    Ok(stream)
-}
-
-fn tls_error(error: &io::Error, options: &DialOptions) -> DialError {
+fn tls_error(
+    error: &io::Error,
+    options: &DialOptions,
+    material: &Material,
+    presented: &Presented,
+    trust_domain: &TrustDomain,
+) -> DialError {
     let inner = error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());
@@ -174,17 +158,19 @@ fn tls_error(error: &io::Error, options: &DialOptions) -> DialError {
             options.address
         ));
     };
-    let found = refusal(error, "the hub");
-    if found.reason == "UNKNOWN_CA" {
+    let claimed = presented.claimed(trust_domain);
+    let found = refused_hub(error, claimed.as_ref(), material.root_names());
+    let Refusal { reason, why } = found;
+    if reason == "UNKNOWN_CA" {
         return DialError::refused(
-            "UNKNOWN_CA",
+            reason,
             format!(
-                "{}; if a firewall in between opens TLS (an intercepting proxy), it must let {} through untouched",
-                found.why, options.address
+                "{why}; if a firewall in between opens TLS (an intercepting proxy), it must let {} through untouched",
+                options.address
             ),
         );
     }
-    DialError::refused(found.reason, found.why)
+    DialError::refused(reason, format!("{}: {why}", options.address))
 }
 
 fn check_hub(
@@ -202,6 +188,14 @@ fn check_hub(
     if identity.role == Some(PeerRole::Hub) {
         return Ok(identity);
     }
+    if identity.role.is_none() && identity.uris.is_empty() {
+        // The proxy's own CA stands among our roots.
+        let Refusal { reason, why } = intercepted(&identity);
+        return Err(DialError::refused(
+            reason,
+            format!("{}: {why}", options.address),
+        ));
+    }
     Err(DialError::refused(
         "NOT_THE_HUB",
         format!(
@@ -214,7 +208,11 @@ fn check_hub(
 
 /// A channel over this one connection: when it ends, the link dials again, so
 /// that every connection passes the checks above.
-async fn channel(stream: TlsStream<TcpStream>, name: &str) -> Result<Channel, DialError> {
+async fn channel(
+    stream: Watched,
+    last_words: &LastWords,
+    name: &str,
+) -> Result<Channel, DialError> {
     let authority = if name.contains(':') {
         format!("[{name}]")
     } else {
@@ -248,29 +246,8 @@ async fn channel(stream: TlsStream<TcpStream>, name: &str) -> Result<Channel, Di
         .connect_with_connector(connector)
         .await
         .map_err(|error| {
-            explain(&error).unwrap_or_else(|| {
+            last_words.explain().unwrap_or_else(|| {
                 DialError::unreachable(format!("the connection to the hub ended: {error}"))
             })
         })
-}
-
-/// With TLS 1.3 a hub's refusal of our certificate arrives as an alert after
-/// the handshake: finds it among the causes of an error.
-pub fn explain(error: &(dyn StdError + 'static)) -> Option<DialError> {
-    let mut cause = Some(error);
-    while let Some(found) = cause {
-        if let Some(tls) = found.downcast_ref::<rustls::Error>() {
-            let found = refusal(tls, "the hub");
-            return Some(DialError::refused(found.reason, found.why));
-        }
-        if let Some(io) = found.downcast_ref::<io::Error>()
-            && let Some(inner) = io.get_ref()
-            && let Some(tls) = inner.downcast_ref::<rustls::Error>()
-        {
-            let found = refusal(tls, "the hub");
-            return Some(DialError::refused(found.reason, found.why));
-        }
-        cause = found.source();
-    }
-    None
 }

@@ -10,17 +10,29 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-use crate::identity::{Material, PeerIdentity, TrustDomain, refusal};
+use crate::identity::{Material, PeerIdentity, Refusal, TrustDomain, refused_caller};
+
+use super::{
+    live::{Entry, LiveConnections},
+    refusals::Refusals,
+};
+
+/// How long a refused caller's bytes are taken and thrown away. To close a
+/// socket with unread bytes in it resets the connection, and the alert that
+/// tells the caller why would be lost on the way.
+const LINGER: Duration = Duration::from_secs(1);
+/// At most so many of them.
+const LINGER_BYTES: u64 = 64 * 1024;
 
 /// Limits of a listener.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +68,8 @@ pub struct PeerInfo {
 pub struct Connection {
     stream: TlsStream<TcpStream>,
     peer: PeerInfo,
+    is_cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    _entry: Entry,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -73,6 +87,13 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // A server always waits for bytes, so a cut is seen here at once.
+        if self.is_cut.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "the certificate of this connection is not good any more",
+            )));
+        }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
@@ -114,6 +135,8 @@ pub struct Listener {
     material: watch::Receiver<Arc<Material>>,
     trust_domain: TrustDomain,
     options: ListenerOptions,
+    connections: LiveConnections,
+    refusals: Refusals,
 }
 
 impl Listener {
@@ -137,12 +160,24 @@ impl Listener {
             material,
             trust_domain,
             options,
+            connections: LiveConnections::default(),
+            refusals: Refusals::default(),
         })
     }
 
     /// The address that was taken.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The connections that are open.
+    pub fn connections(&self) -> LiveConnections {
+        self.connections.clone()
+    }
+
+    /// What was refused.
+    pub fn refusals(&self) -> Refusals {
+        self.refusals.clone()
     }
 
     /// Accepts until `stop`; every connection that comes out is verified.
@@ -180,6 +215,8 @@ impl Listener {
                 trust_domain: self.trust_domain.clone(),
                 slots: handshakes.clone(),
                 longest: self.options.handshake_timeout,
+                connections: self.connections.clone(),
+                refusals: self.refusals.clone(),
             };
             let ready = ready.clone();
             tokio::spawn(async move {
@@ -196,6 +233,8 @@ struct Handshake {
     trust_domain: TrustDomain,
     slots: Arc<Semaphore>,
     longest: Duration,
+    connections: LiveConnections,
+    refusals: Refusals,
 }
 
 impl Handshake {
@@ -205,58 +244,98 @@ impl Handshake {
         remote: SocketAddr,
         permit: OwnedSemaphorePermit,
     ) -> Option<Connection> {
-        let refused = |reason: &str, why: &str| {
-            tracing::warn!(event = "tls_refused", %remote, reason, why);
-        };
-        let work = async {
-            let _slot = self.slots.acquire().await.ok()?;
-            let config = match self.material.server_config() {
-                Ok(config) => config,
-                Err(error) => {
-                    refused(error.reason, &error.why);
-                    return None;
-                }
-            };
-            stream.set_nodelay(true).ok()?;
-            match TlsAcceptor::from(config).accept(stream).await {
-                Ok(stream) => Some(stream),
-                Err(error) => {
-                    let inner = error
-                        .get_ref()
-                        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-                    match inner {
-                        Some(error) => {
-                            let found = refusal(error, "a caller");
-                            refused(found.reason, &found.why);
-                        }
-                        None => refused("CONNECTION_LOST", &error.to_string()),
-                    }
-                    None
-                }
-            }
-        };
-        let stream = match timeout(self.longest, work).await {
-            Ok(stream) => stream?,
+        // A caller is not to blame for the time that others take.
+        let slot = match timeout(self.longest, self.slots.clone().acquire_owned()).await {
+            Ok(slot) => slot.ok()?,
             Err(_) => {
-                refused("HANDSHAKE_TIMEOUT", "the caller did not finish TLS in time");
+                let refusal = Refusal {
+                    reason: "TOO_MANY_HANDSHAKES",
+                    why: "others kept this hub busy with TLS for too long; the caller comes back"
+                        .to_owned(),
+                };
+                self.refusals.note(remote, &refusal);
                 return None;
             }
         };
-        let identity = {
-            let (_, session) = stream.get_ref();
-            let leaf = session.peer_certificates()?.first()?;
-            match PeerIdentity::of(leaf, &self.trust_domain) {
-                Ok(identity) => Arc::new(identity),
-                Err(error) => {
-                    refused(error.reason, &error.why);
-                    return None;
-                }
+        let shaken = timeout(self.longest, self.shake_hands(stream)).await;
+        drop(slot);
+        let refused = match shaken {
+            Ok(Ok((stream, identity))) => {
+                let (entry, is_cut) = self.connections.add(identity.clone());
+                return Some(Connection {
+                    stream,
+                    peer: PeerInfo { remote, identity },
+                    is_cut: Box::pin(is_cut),
+                    _entry: entry,
+                    _permit: permit,
+                });
+            }
+            Ok(Err((refusal, stream))) => {
+                self.refusals.note(remote, &refusal);
+                stream
+            }
+            Err(_) => {
+                let refusal = Refusal {
+                    reason: "HANDSHAKE_TIMEOUT",
+                    why: format!(
+                        "the caller did not finish TLS within {} ms: a very slow line, or somebody who holds connections open on purpose",
+                        self.longest.as_millis()
+                    ),
+                };
+                self.refusals.note(remote, &refusal);
+                None
             }
         };
-        Some(Connection {
-            stream,
-            peer: PeerInfo { remote, identity },
-            _permit: permit,
-        })
+        if let Some(stream) = refused {
+            linger(stream).await;
+        }
+        None
     }
+
+    /// The verified connection and who it is; else why not, and the socket, so
+    /// that the alert reaches the caller.
+    async fn shake_hands(
+        &self,
+        stream: TcpStream,
+    ) -> Result<(TlsStream<TcpStream>, Arc<PeerIdentity>), (Refusal, Option<TcpStream>)> {
+        let refused = |reason, why: String| Err((Refusal { reason, why }, None));
+        let (config, presented) = match self.material.server_config() {
+            Ok(config) => config,
+            Err(error) => return refused(error.reason, error.why),
+        };
+        let _ = stream.set_nodelay(true);
+        let accept = TlsAcceptor::from(config).accept(stream).into_fallible();
+        let stream = match accept.await {
+            Ok(stream) => stream,
+            Err((error, stream)) => {
+                let tls = error
+                    .get_ref()
+                    .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+                let refusal = match tls {
+                    Some(tls) => {
+                        refused_caller(tls, presented.claimed(&self.trust_domain).as_ref())
+                    }
+                    None => Refusal {
+                        reason: "CONNECTION_LOST",
+                        why: format!("the caller went away during TLS: {error}"),
+                    },
+                };
+                return Err((refusal, Some(stream)));
+            }
+        };
+        let (_, session) = stream.get_ref();
+        let Some(leaf) = session.peer_certificates().and_then(|chain| chain.first()) else {
+            return refused("NO_CERTIFICATE", "the caller has no certificate".to_owned());
+        };
+        match PeerIdentity::of(leaf, &self.trust_domain) {
+            Ok(identity) => Ok((stream, Arc::new(identity))),
+            Err(error) => refused(error.reason, error.why),
+        }
+    }
+}
+
+async fn linger(mut stream: TcpStream) {
+    let _ = stream.shutdown().await;
+    let mut rest = stream.take(LINGER_BYTES);
+    let _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
 }

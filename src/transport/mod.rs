@@ -9,10 +9,18 @@
 mod dialer;
 mod door;
 mod listener;
+mod live;
+mod proxy;
+mod refusals;
+mod watched;
 
 #[cfg(test)]
 mod tests;
 
-pub use dialer::{DialError, DialOptions, Dialed, dial, explain};
+pub use dialer::{DialError, DialOptions, Dialed, dial};
 pub use door::{DoorListener, DoorStream, dial_door};
 pub use listener::{Connection, Listener, ListenerOptions, PeerInfo};
+pub use live::LiveConnections;
+pub use proxy::Proxy;
+pub use refusals::Refusals;
+pub use watched::LastWords;

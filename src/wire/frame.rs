@@ -123,6 +123,9 @@ fn open_to(open: Open) -> v1::Open {
         received: Some(place_to(open.received)),
         consumed_through: open.consumed_through,
         sent_at: Some(timestamp(open.sent_at)),
+        incarnation: open
+            .incarnation
+            .map_or_else(Default::default, |incarnation| copied(&incarnation)),
     }
 }
 
@@ -139,6 +142,7 @@ fn open_from(open: v1::Open) -> Parsed<Open> {
         received,
         consumed_through,
         sent_at,
+        incarnation,
     } = open;
     Ok(Open {
         versions,
@@ -154,6 +158,10 @@ fn open_from(open: v1::Open) -> Parsed<Open> {
         received: required_place("open.received", received)?,
         consumed_through,
         sent_at: required_micros("open.sent_at", sent_at)?,
+        incarnation: match incarnation.is_empty() {
+            true => None,
+            false => Some(id16("open.incarnation", &incarnation)?),
+        },
     })
 }
 

@@ -50,7 +50,7 @@ macro_rules! messages {
 }
 
 messages! {
-    UnmappedStatus UnreadableItem AcknowledgeInboxRequest AcknowledgeInboxResponse Acknowledgement Archived Attachment
+    AcknowledgeInboxRequest AcknowledgeInboxResponse Acknowledgement Alarm Archived Attachment
     AttachmentAdded AttachmentHeader Category Classified Closed ComplaintName ComplaintView
     Content Copied CopyRequest Counts Decision Decisions Declined DeliveryHeader Drain Entries
     Entry Erased Escalated Event EventHeader ExchangeRequest ExchangeResponse FetchInboxRequest
@@ -67,7 +67,7 @@ messages! {
     Rejection RenewRequest RenewResponse Reopened Reporter ReporterReplied Responded
     RevokeCertificateRequest RevokeCertificateResponse RoutingRule Sealed
     SetPartyEnabledRequest SetPartyEnabledResponse StatusMirrored SubmitRequest SubmitResponse
-    SubmitStreamRequest SubmitStreamResponse Verified VisibilityChanged Withdrawn Withheld
+    SubmitStreamRequest SubmitStreamResponse UnmappedStatus UnreadableItem Verified VisibilityChanged Withdrawn Withheld
 }
 
 struct Golden {

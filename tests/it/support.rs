@@ -168,6 +168,15 @@ impl World {
 
     /// With more in the hub's settings, from the table `[door]` on.
     pub(crate) fn with_hub(more: &str) -> Self {
+        Self::made(more, "")
+    }
+
+    /// A hub with more lines in its `[tls]`.
+    pub(crate) fn with_hub_tls(lines: &str) -> Self {
+        Self::made("", lines)
+    }
+
+    fn made(more: &str, lines: &str) -> Self {
         let directory = TempDir::new().unwrap();
         let domain = TrustDomain::parse("jembatan.example").unwrap();
         let pki = directory.path().join("pki");
@@ -192,6 +201,7 @@ http = "127.0.0.1:0"
 certificate = "pki/hub.pem"
 key = "pki/hub.key"
 roots = "pki/ca.pem"
+{lines}
 [directory_file]
 path = "directory.toml"
 [log]
@@ -223,10 +233,31 @@ format = "json"
         Node::start("adapter", &self.adapter_file(party, "", local))
     }
 
+    /// An adapter whose settings are changed first; `name` is its file's. No
+    /// certificate is issued for it.
+    pub(crate) fn adapter_with(
+        &self,
+        name: &str,
+        party: &str,
+        change: impl FnOnce(String) -> String,
+    ) -> Node {
+        let config = self.directory.path().join(format!("{name}.toml"));
+        let local = "grpc = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"";
+        std::fs::write(&config, change(self.adapter_text(party, "", local))).unwrap();
+        Node::start("adapter", &config)
+    }
+
     /// Settings of an adapter, with more in its party and its own door.
     pub(crate) fn adapter_file(&self, party: &str, of_party: &str, door: &str) -> PathBuf {
         self.issue_party(party);
-        let text = format!(
+        let text = self.adapter_text(party, of_party, door);
+        let config = self.directory.path().join(format!("{party}.toml"));
+        std::fs::write(&config, text).unwrap();
+        config
+    }
+
+    fn adapter_text(&self, party: &str, of_party: &str, door: &str) -> String {
+        format!(
             r#"
 directory = "{party}-data"
 [hub]
@@ -245,10 +276,7 @@ format = "json"
 {door}
 "#,
             links = self.links
-        );
-        let config = self.directory.path().join(format!("{party}.toml"));
-        std::fs::write(&config, text).unwrap();
-        config
+        )
     }
 
     pub(crate) fn links(&self) -> SocketAddr {

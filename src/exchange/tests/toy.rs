@@ -295,6 +295,7 @@ impl Hub {
             received: local.received,
             consumed_through: 0,
             sent_at: Micros(0),
+            incarnation: None,
         };
         crate::exchange::hub_alarm(&open, &self.answer(local)).map(|(reason, _)| reason)
     }

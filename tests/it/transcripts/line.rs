@@ -133,6 +133,7 @@ impl Line {
             stop: watch::channel(None).1,
             state: Arc::new(watch::channel(LinkState::new(self.now())).0),
             certificate_expires_at: None,
+            incarnation: None,
         }
     }
 
