@@ -53,32 +53,43 @@ pub struct Complaint {
     /// Kind of report.
     pub kind: String,
     /// Category.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub category: Option<CategoryCode>,
     /// Region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<RegionCode>,
     /// Berkadar pengawasan, once classified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oversight: Option<bool>,
     /// Anonim.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub anonymous: bool,
     /// Rahasia.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confidential: bool,
     /// Where it stands.
     pub status: Status,
     /// The institution that owns it; `None`: national triage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handler: Option<InstitutionCode>,
     /// Unit in charge at the handler (OPD).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub unit: String,
     /// Number of events accepted so far.
     pub revision: u32,
     /// Forwardings between institutions so far.
     pub hops: u32,
     /// Found to be a report that can be worked on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub verified: bool,
     /// An answer was given.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub answered: bool,
     /// Closed without one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub answer_missing: bool,
     /// Institutions with a copy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub copies: Vec<InstitutionCode>,
     /// Who has been told, and how far.
     pub participants: Vec<Participant>,
@@ -87,11 +98,13 @@ pub struct Complaint {
     /// First revision of that run.
     pub run_start: u32,
     /// Parties whose mirrored status has had its baseline.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mirrored: Vec<PartyId>,
     /// The national desk has acted on it while it did not stand in triage; it
     /// takes part from then on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub overruled: bool,
     /// The complaint into which it was merged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merged_into: Option<ComplaintId>,
 }

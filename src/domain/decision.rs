@@ -22,6 +22,18 @@ pub enum Outcome {
     Parked,
 }
 
+impl Outcome {
+    /// How far something with this outcome has come.
+    pub fn progress(self) -> Progress {
+        match self {
+            Self::Accepted => Progress::Accepted,
+            Self::Duplicate => Progress::Duplicate,
+            Self::Rejected => Progress::Rejected,
+            Self::Parked => Progress::Parked,
+        }
+    }
+}
+
 /// How far an item has come; the same words at every door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

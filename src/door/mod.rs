@@ -37,6 +37,8 @@ pub use grpc::{Access, Gateway, Scope};
 pub use http::router;
 pub use tokens::{PARTY_HEADER, TokenRule, Tokens};
 
+/// Pause between two looks at a receipt.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Items of one fetch, at most; a constant of the contract.
 const FETCH_ITEMS: usize = 1_000;
 /// Bytes of one fetch, about.
@@ -208,19 +210,45 @@ impl Door {
             .unwrap_or_else(|| Err(DoorError::Unavailable("no answer".to_owned())))?;
         let deadline = Instant::now() + wait.min(self.longest_wait);
         let mut latest = receipt;
-        while latest.decision.is_none() && !wait.is_zero() {
-            if timeout_at(deadline, changes.changed()).await.is_err() {
-                break;
-            }
-            if let Some(found) = self
+        if latest.decision.is_some() || wait.is_zero() {
+            return Ok(latest);
+        }
+        let mut expected = self.store.expect(&latest.event_id);
+        let mut is_expected = true;
+        loop {
+            // What came before somebody waited for it stands in the receipt.
+            let found = self
                 .store
                 .receipt(&caller.party, &latest.event_id, &latest.complaint_id)
-                .await?
-            {
+                .await?;
+            if let Some(found) = found {
                 latest = Receipt {
                     repeated: latest.repeated,
                     ..found
                 };
+            }
+            if latest.decision.is_some() {
+                break;
+            }
+            tokio::select! {
+                decision = &mut expected, if is_expected => match decision {
+                    Ok(decision) => {
+                        latest.progress = decision.outcome.progress();
+                        latest.decision = Some(decision);
+                        break;
+                    }
+                    Err(_) => is_expected = false,
+                },
+                // The way for what came between storing and waiting: not every
+                // change of the party is worth a look.
+                changed = timeout_at(deadline, async {
+                    let _ = changes.changed().await;
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }) => {
+                    if changed.is_err() {
+                        break;
+                    }
+                }
             }
         }
         Ok(latest)

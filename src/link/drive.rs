@@ -104,6 +104,7 @@ impl<S: Side, I: Envelope, O: Envelope> Driver<S, I, O> {
         let mut stop = self.stop.clone();
         let mut stop_told = false;
         let mut last_progress = Instant::now();
+        let mut is_line_gone = false;
         self.look();
         loop {
             let wants_line = self.session.has_frame();
@@ -112,13 +113,18 @@ impl<S: Side, I: Envelope, O: Envelope> Driver<S, I, O> {
                 self.session
                     .next_tick_ms()
                     .saturating_sub(self.now_ms())
-                    .max(1),
+                    // A heartbeat that is due and waits for the line needs no clock.
+                    .max(if wants_line { 50 } else { 1 }),
             );
             let mut effects = Vec::new();
             let input = tokio::select! {
                 biased;
-                permit = outbound.reserve(), if wants_line => {
-                    let Ok(permit) = permit else { return LinkEnd::Closed };
+                permit = outbound.reserve(), if wants_line && !is_line_gone => {
+                    let Ok(permit) = permit else {
+                        // The peer may have said why before it let go: read on.
+                        is_line_gone = true;
+                        continue;
+                    };
                     last_progress = Instant::now();
                     let facts = self.facts();
                     if let Some(frame) = self.session.next_frame(|| facts, &mut effects) {
@@ -301,10 +307,12 @@ impl<S: Side, I: Envelope, O: Envelope> Driver<S, I, O> {
                     }
                     state.heartbeat = Some(*heartbeat);
                 });
-                self.run_job(async move {
-                    side.peer_consumed(consumed).await?;
-                    Ok(Done::Nothing)
-                });
+                if consumed > self.heads.consumed_through {
+                    self.run_job(async move {
+                        side.peer_consumed(consumed).await?;
+                        Ok(Done::Nothing)
+                    });
+                }
             }
             Effect::ReadCopy { first, last } => self.run_job(async move {
                 let store = side.store();

@@ -1,12 +1,16 @@
-//! Random bytes from the operating system.
+//! Random bytes, good enough for secrets.
 
-/// Fills a buffer.
+use rand::RngCore as _;
+
+/// Fills a buffer, from a generator of the thread's own that is seeded, and
+/// seeded again, by the operating system: a salt a part must not be a system
+/// call a part.
 ///
 /// # Panics
 /// If the operating system has no random bytes: nothing that this program
 /// promises about secrets and identities would hold then.
 pub fn fill_random(buffer: &mut [u8]) {
-    getrandom::fill(buffer).expect("invariant: the operating system gives random bytes");
+    rand::rng().fill_bytes(buffer);
 }
 
 /// A fresh array.

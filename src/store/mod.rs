@@ -18,11 +18,11 @@ mod values;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::{
     domain::{
-        Category, ComplaintId, ComplaintName, DeliveryRecord, EventId, Institution,
+        Category, ComplaintId, ComplaintName, Decision, DeliveryRecord, EventId, Institution,
         InstitutionCode, Micros, Party, PartyId, RoutingRule, SystemName,
     },
     exchange::{Direction, Entry, Place},
@@ -121,6 +121,11 @@ pub trait Store: Send + Sync + 'static {
         event: &EventId,
         complaint: &ComplaintId,
     ) -> Answer<'_, Option<Receipt>>;
+
+    /// The hub's decision on an event that this node has handed up, as soon as
+    /// it arrives: the hub has it on its disk, this node perhaps not yet. Whoever
+    /// waits must look at the receipt as well: it may have come before.
+    fn expect(&self, event: &EventId) -> oneshot::Receiver<Decision>;
 
     /// Outcomes counted since the store was made.
     fn counts(&self, party: &PartyId) -> Answer<'_, Counts>;

@@ -28,6 +28,7 @@ impl SqliteStore {
 impl AdapterStore for SqliteStore {
     fn receive(&self, party: &PartyId, batch: ReceiveBatch) -> Answer<'_, Place> {
         let party = party.clone();
+        self.shared.expected.tell(&batch.entries);
         self.write(move |tx| tx.receive(&party, &batch))
     }
 

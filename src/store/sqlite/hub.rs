@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::{
     domain::{
         Category, ComplaintId, EventId, Institution, InstitutionCode, Micros, Party, PartyId,
-        Progress, RoutingRule,
+        RoutingRule,
     },
     exchange::{Direction, Entry, Place},
     store::{
@@ -187,12 +187,7 @@ impl Tx<'_> {
         Ok(Ok(Receipt {
             event_id,
             complaint_id: new.event.complaint_id,
-            progress: match decision.outcome {
-                crate::domain::Outcome::Accepted => Progress::Accepted,
-                crate::domain::Outcome::Duplicate => Progress::Duplicate,
-                crate::domain::Outcome::Rejected => Progress::Rejected,
-                crate::domain::Outcome::Parked => Progress::Parked,
-            },
+            progress: decision.outcome.progress(),
             repeated: false,
             decision: Some(decision),
         }))

@@ -11,10 +11,12 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use tokio::sync::oneshot;
+
 use crate::{
-    domain::{Micros, PartyId},
+    domain::{Decision, DeliveryRecord, EventId, Micros, PartyId},
     exchange::{Direction, Entry},
-    store::{Heads, JournalEntry, entry_size},
+    store::{Heads, JournalEntry, ReceivedEntry, entry_size},
 };
 
 use super::journal::PartyState;
@@ -25,6 +27,9 @@ const ENTRIES: usize = 8_192;
 const BYTES: usize = 8 * 1024 * 1024;
 /// Commits whose time is remembered for "oldest waiting".
 const COMMITS: usize = 1_024;
+
+/// Waiting callers beyond which those who gave up are swept out.
+const SWEEP_AT: usize = 1_024;
 
 /// Something that a transaction will leave in memory once it is committed.
 pub(super) enum Fresh {
@@ -246,6 +251,47 @@ impl Memory {
             memory.state = None;
             memory.commits.clear();
             memory.tail.clear();
+        }
+    }
+}
+
+/// Who waits for the hub's decision on an event.
+#[derive(Default)]
+pub(super) struct Expected {
+    by_event: Mutex<HashMap<EventId, Vec<oneshot::Sender<Decision>>>>,
+}
+
+impl Expected {
+    pub(super) fn wait(&self, event: &EventId) -> oneshot::Receiver<Decision> {
+        let (tell, told) = oneshot::channel();
+        let mut by_event = self.by_event.lock().unwrap_or_else(PoisonError::into_inner);
+        if by_event.len() >= SWEEP_AT {
+            // Whoever gave up waiting must not be kept for ever.
+            by_event.retain(|_, waiting| {
+                waiting.retain(|tell| !tell.is_closed());
+                !waiting.is_empty()
+            });
+        }
+        by_event.entry(*event).or_default().push(tell);
+        told
+    }
+
+    /// These deliveries have come: the hub has decided, on its disk.
+    pub(super) fn tell(&self, entries: &[ReceivedEntry]) {
+        let mut by_event = self.by_event.lock().unwrap_or_else(PoisonError::into_inner);
+        if by_event.is_empty() {
+            return;
+        }
+        for entry in entries {
+            let Some(DeliveryRecord::Decisions(set)) = &entry.record else {
+                continue;
+            };
+            for decision in &set.decisions {
+                let waiting = decision.event_id.and_then(|id| by_event.remove(&id));
+                for tell in waiting.into_iter().flatten() {
+                    let _ = tell.send(decision.clone());
+                }
+            }
         }
     }
 }

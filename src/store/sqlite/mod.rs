@@ -41,8 +41,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     domain::{
-        Complaint, ComplaintId, ComplaintName, Context, Digest, Event, EventId, Micros, PartyId,
-        Policy, Rejection, SystemName, Verdict,
+        Complaint, ComplaintId, ComplaintName, Context, Decision, Digest, Event, EventId, Micros,
+        PartyId, Policy, Rejection, SystemName, Verdict,
     },
     exchange::{Direction, Place},
     runtime::Clock,
@@ -54,7 +54,7 @@ use super::{
 };
 pub use ceiling::group_commit_ceiling;
 use journal::{fresh_heads, load_state};
-use memory::Memory;
+use memory::{Expected, Memory};
 use writer::{Message, QUEUE, Tx, Wakers};
 
 mod migrations {
@@ -117,6 +117,7 @@ struct Shared {
     registry: watch::Sender<Arc<Registry>>,
     wakers: Wakers,
     memory: Memory,
+    expected: Expected,
     readers: Mutex<Vec<Connection>>,
     path: PathBuf,
 }
@@ -179,6 +180,7 @@ impl SqliteStore {
             decide: options.decide,
             registry,
             wakers: Wakers::default(),
+            expected: Expected::default(),
             memory: Memory::new(match options.role {
                 NodeRole::Adapter => Direction::Submissions,
                 NodeRole::Hub => Direction::Deliveries,
@@ -408,6 +410,10 @@ impl Store for SqliteStore {
         self.read(move |connection, shared| {
             view::receipt(connection, &party, shared.is_hub, &event, &complaint)
         })
+    }
+
+    fn expect(&self, event: &EventId) -> oneshot::Receiver<Decision> {
+        self.shared.expected.wait(event)
     }
 
     fn counts(&self, party: &PartyId) -> Answer<'_, Counts> {

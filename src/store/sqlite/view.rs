@@ -6,8 +6,8 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::{
     domain::{
-        Complaint, ComplaintId, ComplaintName, Digest, EventHeader, EventId, Micros, Outcome,
-        PartyId, Progress, Reference, Role, SystemName, Telling, readable_parts,
+        Complaint, ComplaintId, ComplaintName, Digest, EventHeader, EventId, Micros, PartyId,
+        Progress, Reference, Role, SystemName, Telling, readable_parts,
     },
     exchange::{Direction, Entry, Place, delivery_digest},
     store::{ComplaintRecord, HistoryRecord, Receipt, StoreError},
@@ -50,10 +50,7 @@ pub(super) fn receipt_of_row(
     let is_acknowledged =
         row >> 36 == state.submissions && position_of(row) <= state.acknowledged.position;
     let progress = match decision.as_ref().map(|found| found.outcome) {
-        Some(Outcome::Accepted) => Progress::Accepted,
-        Some(Outcome::Duplicate) => Progress::Duplicate,
-        Some(Outcome::Rejected) => Progress::Rejected,
-        Some(Outcome::Parked) => Progress::Parked,
+        Some(outcome) => outcome.progress(),
         None if is_acknowledged || is_hub => Progress::AtHub,
         None => Progress::Stored,
     };

@@ -66,7 +66,7 @@ async fn whole_journal(store: &SqliteStore) -> usize {
     place.position as usize
 }
 
-/// Scenario: sixty callers at once while the disk has room for a few pages
+/// Scenario: sixty callers at once while the disk has room for few, then more, pages
 /// only; then there is room again, and all of them come once more.
 /// Guarantee: whoever was told "stored" is there, whoever got an error left
 /// nothing behind, and the error says unavailable; then everything flows, and
@@ -77,7 +77,7 @@ async fn a_full_disk_is_an_error_and_loses_nothing_told() {
     let store = node(directory.path());
     let (mut told, mut failed) = (0, 0);
     for round in 0..6 {
-        limit_pages(&store, 12 + round).await.unwrap();
+        limit_pages(&store, 6 + 12 * round).await.unwrap();
         let numbers: Vec<usize> = (0..60).map(|n| round as usize * 60 + n).collect();
         let calls = numbers.iter().map(|n| submit(&store, numbered(*n)));
         let outcomes = futures_util::future::join_all(calls).await;
