@@ -3,6 +3,7 @@
 
 mod announced;
 mod architecture;
+mod bench;
 mod cli;
 mod cli_complaint;
 mod cli_demo;

@@ -56,7 +56,7 @@ pub(super) async fn stream(lab: &Path, entry_bytes: usize) -> anyhow::Result<Cei
     let domain = TrustDomain::parse("jembatan.example")?;
     let material = |name: &str, purpose: Purpose| {
         let files = Files {
-            certificate: lab.join(format!("pki/{name}.pem")),
+            certificate: lab.join(format!("pki/{name}.crt")),
             key: lab.join(format!("pki/{name}.key")),
             roots: lab.join("pki/ca.pem"),
             crls: Vec::new(),
