@@ -8,7 +8,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::oneshot;
@@ -24,7 +24,10 @@ use super::journal::PartyState;
 /// Entries that are kept for one party, at most.
 const ENTRIES: usize = 8_192;
 /// Bytes of them, at most.
-const BYTES: usize = 8 * 1024 * 1024;
+const BYTES: usize = 4 * 1024 * 1024;
+/// Bytes for all parties together, at most: beyond it a party that would add
+/// to them is read from the disk.
+const BYTES_IN_ALL: usize = 64 * 1024 * 1024;
 /// Commits whose time is remembered for "oldest waiting".
 const COMMITS: usize = 1_024;
 
@@ -95,7 +98,34 @@ struct PartyMemory {
 /// See the module.
 pub(super) struct Memory {
     direction: Direction,
-    parties: Mutex<HashMap<PartyId, PartyMemory>>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    parties: HashMap<PartyId, PartyMemory>,
+    /// Bytes of all tails.
+    held: usize,
+}
+
+impl Inner {
+    fn with<T>(&mut self, party: &PartyId, work: impl FnOnce(&mut PartyMemory, usize) -> T) -> T {
+        let memory = match self.parties.get_mut(party) {
+            Some(memory) => memory,
+            None => self.parties.entry(party.clone()).or_default(),
+        };
+        let before = memory.tail.bytes;
+        let outcome = work(memory, self.held);
+        self.held = self.held - before + memory.tail.bytes;
+        outcome
+    }
+
+    fn forget_entries(&mut self) {
+        for memory in self.parties.values_mut() {
+            memory.tail.clear();
+        }
+        self.held = 0;
+    }
 }
 
 impl Memory {
@@ -103,16 +133,16 @@ impl Memory {
     pub(super) fn new(direction: Direction) -> Self {
         Self {
             direction,
-            parties: Mutex::default(),
+            inner: Mutex::default(),
         }
     }
 
     fn with<T>(&self, party: &PartyId, work: impl FnOnce(&mut PartyMemory) -> T) -> T {
-        let mut parties = self.parties.lock().unwrap_or_else(PoisonError::into_inner);
-        match parties.get_mut(party) {
-            Some(found) => work(found),
-            None => work(parties.entry(party.clone()).or_default()),
-        }
+        self.lock().with(party, |memory, _| work(memory))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn acknowledged(&self, state: &PartyState) -> u64 {
@@ -173,16 +203,15 @@ impl Memory {
                     party,
                     epoch,
                     entry,
-                } => self.with(&party, |memory| {
-                    if memory.is_read {
+                } => self.lock().with(&party, |memory, held| {
+                    if held > BYTES_IN_ALL {
+                        memory.tail.clear();
+                    } else if memory.is_read {
                         memory.tail.push(epoch, entry);
                     }
                 }),
                 Fresh::Forget(party) => self.with(&party, |memory| memory.tail.clear()),
-                Fresh::ForgetAll => {
-                    let mut parties = self.parties.lock().unwrap_or_else(PoisonError::into_inner);
-                    parties.values_mut().for_each(|memory| memory.tail.clear());
-                }
+                Fresh::ForgetAll => self.lock().forget_entries(),
             }
         }
     }
@@ -246,11 +275,11 @@ impl Memory {
 
     /// Nothing of what was published holds any more.
     pub(super) fn forget_all(&self) {
-        let mut parties = self.parties.lock().unwrap_or_else(PoisonError::into_inner);
-        for memory in parties.values_mut() {
+        let mut inner = self.lock();
+        inner.forget_entries();
+        for memory in inner.parties.values_mut() {
             memory.state = None;
             memory.commits.clear();
-            memory.tail.clear();
         }
     }
 }

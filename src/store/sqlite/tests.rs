@@ -2,6 +2,7 @@
 
 mod faults;
 mod files;
+mod memory;
 mod power;
 
 use std::{path::Path, sync::Arc};

@@ -9,17 +9,17 @@ use crate::{
     },
 };
 
-fn node(directory: &Path) -> SqliteStore {
+pub(super) fn node(directory: &Path) -> SqliteStore {
     open(directory, NodeRole::Adapter, decide).unwrap()
 }
 
-fn numbered(n: usize) -> NewSubmission {
+pub(super) fn numbered(n: usize) -> NewSubmission {
     // Long enough that a page holds few of them.
     let text = format!("isi {n} {}", "x".repeat(2_000));
     filing(&city(), &format!("N-{n}"), &text, None)
 }
 
-async fn submit(
+pub(super) async fn submit(
     store: &SqliteStore,
     new: NewSubmission,
 ) -> Result<Result<Receipt, SubmitRefusal>, StoreError> {
