@@ -321,7 +321,8 @@ impl<S: Side, I: Envelope, O: Envelope> Driver<S, I, O> {
                     .place_at(party, Direction::Submissions, first - 1)
                     .await?;
                 let Some(before) = before else {
-                    return Ok(Done::Nothing);
+                    let none = crate::domain::Digest::of(&[]);
+                    return Ok(Done::CopyRead(first, none, Vec::new()));
                 };
                 let most = (last - first + 1) as usize;
                 let entries = store
