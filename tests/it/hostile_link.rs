@@ -28,7 +28,6 @@ const GOOD: &str = "pemda-33.74";
 pub(crate) struct Attacker {
     outbound: mpsc::Sender<v1::ExchangeRequest>,
     inbound: Streaming<v1::ExchangeResponse>,
-    party: PartyId,
     epoch: u64,
     head: Place,
     acknowledged: u64,
@@ -87,7 +86,6 @@ impl Attacker {
                 return Self {
                     outbound,
                     inbound,
-                    party: id,
                     epoch,
                     acknowledged: head.position,
                     head,
@@ -285,7 +283,7 @@ async fn a_party_that_breaks_the_protocol_harms_only_itself() {
         ("heartbeats", Code::InvalidArgument, "too many"),
         ("window", Code::InvalidArgument, "window"),
         ("window bytes", Code::InvalidArgument, "window"),
-        ("large", Code::OutOfRange, ""),
+        ("large", Code::InvalidArgument, "beyond the limits"),
     ];
     let limits = "[limits]\nwindow_entries = 200\nwindow_bytes = 1000000";
     let world = World::with_hub(limits);

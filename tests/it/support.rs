@@ -310,9 +310,10 @@ format = "json"
         self.links
     }
 
-    /// Sessions that the hub has seen.
-    pub(crate) fn sessions(&self) -> usize {
-        self.hub.log().matches("\"session_opened\"").count()
+    /// Sessions of a party that the hub has seen.
+    pub(crate) fn sessions(&self, party: &str) -> usize {
+        let opened = format!("\"session_opened\",\"party\":\"{party}\"");
+        self.hub.log().matches(&opened).count()
     }
 }
 
@@ -414,7 +415,7 @@ pub(crate) async fn connected(world: &World, node: &Node, party: &str) -> usize 
         node.sync(party).await.verdict == v1::Verdict::Healthy as i32
     })
     .await;
-    world.sessions()
+    world.sessions(party)
 }
 
 /// Every item of an inbox, from its beginning.
