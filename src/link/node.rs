@@ -72,7 +72,8 @@ pub struct Admitted {
 /// Why the hub does not.
 pub async fn admit(channel: Channel) -> Result<Admitted, LinkEnd> {
     let (outbound, frames) = mpsc::channel(4);
-    let mut client = v1::exchange_service_client::ExchangeServiceClient::new(channel);
+    let mut client = v1::exchange_service_client::ExchangeServiceClient::new(channel)
+        .max_decoding_message_size(HUB_MESSAGE_BYTES);
     let asking = client.exchange(ReceiverStream::new(frames));
     match timeout(ADMITTED, asking).await {
         Ok(Ok(answer)) => Ok(Admitted {

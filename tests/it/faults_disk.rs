@@ -246,7 +246,7 @@ async fn full_load_both_ways_with_slow_disks_does_not_deadlock() {
     assert_eq!((up, down), (800, 800));
     same_at_both_ends(&world.hub, &city, CITY, v1::Journal::Submissions, 800).await;
     same_at_both_ends(&world.hub, &city, CITY, v1::Journal::Deliveries, 801).await;
-    assert_eq!(world.sessions(), before, "{}", world.hub.log());
+    assert_eq!(world.sessions(CITY), before, "{}", world.hub.log());
 }
 
 fn everybody_may_read(path: &Path) {

@@ -170,7 +170,7 @@ async fn texts_flow_over_a_slow_line_without_a_reconnect_loop() {
         "the line was slow: {:?}",
         began.elapsed()
     );
-    assert_eq!(world.sessions(), before, "{}", world.hub.log());
+    assert_eq!(world.sessions("pemda-33.74"), before, "{}", world.hub.log());
 }
 
 /// Scenario: the line is cut eight times under load, now and then while it
