@@ -21,6 +21,7 @@ mod faults_line;
 mod faults_time;
 mod golden;
 mod golden_fill;
+mod hostile_door;
 mod hostile_line;
 mod hostile_link;
 mod kill;
