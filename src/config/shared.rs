@@ -120,6 +120,10 @@ pub(super) fn check_limits(limits: &Limits) -> Result<(), (String, String)> {
     if let Some((key, _)) = zero.iter().find(|(_, value)| *value == 0) {
         return wrong(*key, "must be at least 1");
     }
+    // A frame, and a page of a copy, must stay readable at the other end.
+    if limits.frame_bytes > 1024 * 1024 {
+        return wrong("limits.frame_bytes", "must be at most 1048576");
+    }
     // Heartbeats are spread by up to a fifth, and one may be lost in a stall.
     if u64::from(limits.dead_after_ms) < 2 * u64::from(limits.heartbeat_interval_ms) {
         return wrong(

@@ -36,7 +36,10 @@ pub use ids::{
     Micros, PartyId, Reference, RegionCode, SystemName, TrackingId,
 };
 pub use parts::{Content, Part, PartKind, PartReference, PartState, Reporter};
-pub use policy::{EVENT_BYTES, Limits, MinimumVersion, PART_BYTES, PARTS_PER_EVENT, Policy};
+pub use policy::{
+    EVENT_BYTES, HUB_MESSAGE_BYTES, LINK_MESSAGE_BYTES, Limits, MinimumVersion, PART_BYTES,
+    PARTS_PER_EVENT, Policy,
+};
 pub use status::Status;
 pub use status_map::{Mapped, StatusMap, StatusMaps};
 pub use validate::is_day;

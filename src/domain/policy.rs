@@ -12,6 +12,14 @@ pub const PART_BYTES: usize = 256 * 1024;
 /// Parts that one event may name. A constant of v1, which knows two kinds.
 pub const PARTS_PER_EVENT: usize = 4;
 
+/// Largest message of a link that is read: one entry with all that it may have
+/// fits, and so does a page of a background copy. Whoever sends a larger one
+/// harms its own link only.
+pub const LINK_MESSAGE_BYTES: usize = 2 * 1024 * 1024;
+/// Largest message of a link that a node reads from its hub: more than the hub
+/// ever reads, so that nothing that one party sent can end another one's link.
+pub const HUB_MESSAGE_BYTES: usize = 2 * LINK_MESSAGE_BYTES;
+
 /// What the hub's operator decides about complaints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

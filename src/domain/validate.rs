@@ -1,14 +1,18 @@
 //! What a door refuses at once: every field that is wrong, named as at the door.
 
 use super::{
-    Attachment, EventBody, FieldError, Handling, Handover, IdempotencyKey, Item, NamedAttachment,
-    NewComplaint, NewEvent, Policy, Reporter,
+    Attachment, EventBody, FieldError, Handling, Handover, IdempotencyKey, Item, LocalStatus,
+    NamedAttachment, NewComplaint, NewEvent, Policy, Reference, Reporter,
 };
 
 const TITLE_CHARS: usize = 255;
 const BODY_CHARS: usize = 10_000;
 const ADDRESS_CHARS: usize = 1_000;
 const SHORT_BYTES: usize = 64;
+const NAME_CHARS: usize = 128;
+const FILE_NAME_CHARS: usize = 255;
+// As long as an own reference may be.
+const FOREIGN_BYTES: usize = Reference::MAX_BYTES;
 
 #[derive(Default)]
 struct Findings(Vec<FieldError>);
@@ -34,13 +38,14 @@ impl Findings {
     }
 
     fn short(&mut self, field: &str, text: &str) {
-        if text.len() > SHORT_BYTES {
+        self.bytes(field, text, SHORT_BYTES);
+    }
+
+    fn bytes(&mut self, field: &str, text: &str, most: usize) {
+        if text.len() > most {
             self.add(
                 field,
-                format!(
-                    "has {} bytes; at most {SHORT_BYTES} are allowed",
-                    text.len()
-                ),
+                format!("has {} bytes; at most {most} are allowed", text.len()),
             );
         }
         if text.contains('\0') {
@@ -97,7 +102,18 @@ impl Findings {
                     ),
                 );
             }
+            self.text(
+                &format!("{field}.media_type"),
+                &attachment.media_type,
+                0,
+                NAME_CHARS,
+            );
         }
+    }
+
+    fn local_status(&mut self, status: &LocalStatus) {
+        self.short("local_status.code", &status.code);
+        self.text("local_status.name", &status.name, 0, NAME_CHARS);
     }
 
     fn reporter(&mut self, reporter: &Reporter) {
@@ -136,11 +152,23 @@ impl Findings {
             attachments.iter().map(|named| &named.attachment),
             policy,
         );
+        for named in attachments {
+            self.text("attachments.name", &named.name, 0, FILE_NAME_CHARS);
+        }
+        if let Some(status) = &complaint.local_status {
+            self.local_status(status);
+        }
         if complaint.foreign_references.len() > 8 {
             self.add("foreign_references", "at most 8 are allowed");
         }
         for foreign in &complaint.foreign_references {
             self.not_personal("foreign_references", &foreign.reference);
+            self.short("foreign_references.system", &foreign.system);
+            self.bytes(
+                "foreign_references.reference",
+                &foreign.reference,
+                FOREIGN_BYTES,
+            );
         }
     }
 
@@ -162,8 +190,15 @@ impl Findings {
             );
         }
         if let Some(status) = &event.local_status {
-            self.short("local_status.code", &status.code);
-            self.text("local_status.name", &status.name, 0, 128);
+            self.local_status(status);
+        }
+        // One for each attachment: more names than attachments mean nothing.
+        let most = policy.attachments_per_event as usize;
+        if event.attachment_names.len() > most {
+            self.add("attachment_names", format!("at most {most} are allowed"));
+        }
+        for name in event.attachment_names.iter().take(most) {
+            self.text("attachment_names", name, 0, FILE_NAME_CHARS);
         }
         match &event.body {
             EventBody::Rated { stars } if !(1..=5).contains(stars) => {
@@ -176,7 +211,7 @@ impl Findings {
                 self.add("institutions", "1 to 16 institutions are needed");
             }
             EventBody::Forwarded { unit, .. } | EventBody::HandlingStarted { unit } => {
-                self.text("unit", unit, 0, 128);
+                self.text("unit", unit, 0, NAME_CHARS);
             }
             EventBody::ProgressReported { attachments }
             | EventBody::ReporterReplied { attachments }
@@ -260,7 +295,7 @@ pub fn is_day(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{EventBody, Reference, SystemName};
+    use crate::domain::{EventBody, ForeignReference, Reference, SystemName};
 
     type Change = Box<dyn FnOnce(&mut NewComplaint)>;
 
@@ -275,6 +310,32 @@ mod tests {
             system: SystemName::parse("lapor-semar").unwrap(),
             key: None,
             item: Item::Complaint(Box::new(complaint)),
+        }
+    }
+
+    fn foreign(system: &str, reference: &str) -> ForeignReference {
+        ForeignReference {
+            system: system.to_owned(),
+            reference: reference.to_owned(),
+        }
+    }
+
+    fn attachment(name: &str, media_type: &str) -> NamedAttachment {
+        NamedAttachment {
+            attachment: Attachment {
+                sha256: crate::domain::Digest::of(b"foto"),
+                size_bytes: 4,
+                media_type: media_type.to_owned(),
+            },
+            name: name.to_owned(),
+        }
+    }
+
+    fn status(code: &str, name: &str) -> LocalStatus {
+        LocalStatus {
+            code: code.to_owned(),
+            name: name.to_owned(),
+            mapped: None,
         }
     }
 
@@ -295,6 +356,35 @@ mod tests {
             ("title", Box::new(|c| c.title.clear())),
             ("body", Box::new(|c| c.body = "x".repeat(10_001))),
             ("body", Box::new(|c| c.body = "a\0b".to_owned())),
+            ("channel", Box::new(|c| c.channel = "x".repeat(65))),
+            (
+                "foreign_references.system",
+                Box::new(|c| c.foreign_references = vec![foreign(&"x".repeat(65), "F-1")]),
+            ),
+            (
+                "foreign_references.reference",
+                Box::new(|c| c.foreign_references = vec![foreign("sp4n", &"x".repeat(200_000))]),
+            ),
+            (
+                "foreign_references",
+                Box::new(|c| c.foreign_references = vec![foreign("sp4n", "3374000000000001")]),
+            ),
+            (
+                "attachments.media_type",
+                Box::new(|c| c.attachments = vec![attachment("foto.jpg", &"x".repeat(129))]),
+            ),
+            (
+                "attachments.name",
+                Box::new(|c| c.attachments = vec![attachment(&"x".repeat(256), "image/jpeg")]),
+            ),
+            (
+                "local_status.code",
+                Box::new(|c| c.local_status = Some(status(&"x".repeat(65), ""))),
+            ),
+            (
+                "local_status.name",
+                Box::new(|c| c.local_status = Some(status("3", "a\0b"))),
+            ),
             ("latitude", Box::new(|c| c.latitude = Some(91.0))),
             ("longitude", Box::new(|c| c.longitude = Some(f64::NAN))),
             (

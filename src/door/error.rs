@@ -38,6 +38,21 @@ pub enum DoorError {
     /// The own reference names another complaint.
     #[error("this reference already names another complaint, or this complaint has another one")]
     ReferenceTaken,
+    /// HTTP: no such path.
+    #[error("no such route: see docs/http.md")]
+    NoSuchRoute,
+    /// HTTP: the path is known, the method is not.
+    #[error("this route has another method: see docs/http.md")]
+    MethodNotAllowed,
+    /// HTTP: the body says that it is something else.
+    #[error("the body must be JSON: send Content-Type: application/json")]
+    UnsupportedMediaType,
+    /// HTTP: the body is larger than what is read.
+    #[error("the body is too large; at most {most} bytes are read")]
+    TooLarge {
+        /// In bytes.
+        most: usize,
+    },
     /// No token, or one that is not known.
     #[error("{0}")]
     Unauthenticated(String),
@@ -82,6 +97,10 @@ impl DoorError {
             Self::Invalid(_) => "INVALID_ARGUMENT",
             Self::Conflict { .. } => "CONFLICT",
             Self::UnknownComplaint => "UNKNOWN_COMPLAINT",
+            Self::NoSuchRoute => "NOT_FOUND",
+            Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
+            Self::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
+            Self::TooLarge { .. } => "TOO_LARGE",
             Self::ReferenceTaken => "REFERENCE_TAKEN",
             Self::Unauthenticated(_) => "UNAUTHENTICATED",
             Self::Forbidden(_) => "FORBIDDEN",
@@ -96,7 +115,10 @@ impl DoorError {
     /// The gRPC code.
     pub fn code(&self) -> Code {
         match self {
-            Self::Invalid(_) => Code::InvalidArgument,
+            Self::Invalid(_) | Self::UnsupportedMediaType | Self::TooLarge { .. } => {
+                Code::InvalidArgument
+            }
+            Self::NoSuchRoute | Self::MethodNotAllowed => Code::Unimplemented,
             Self::Conflict { .. } | Self::ReferenceTaken => Code::AlreadyExists,
             Self::UnknownComplaint => Code::NotFound,
             Self::Unauthenticated(_) | Self::CertificateExpired => Code::Unauthenticated,
@@ -112,7 +134,10 @@ impl DoorError {
         match self {
             Self::Invalid(_) => 400,
             Self::Conflict { .. } | Self::ReferenceTaken => 409,
-            Self::UnknownComplaint => 404,
+            Self::UnknownComplaint | Self::NoSuchRoute => 404,
+            Self::MethodNotAllowed => 405,
+            Self::TooLarge { .. } => 413,
+            Self::UnsupportedMediaType => 415,
             Self::Unauthenticated(_) | Self::CertificateExpired => 401,
             Self::Forbidden(_) | Self::NotRegistered => 403,
             Self::Overloaded => 429,
@@ -138,6 +163,10 @@ impl DoorError {
             }
             Self::Conflict { .. } => "Kunci atau nomor rujukan ini sudah dipakai untuk isi yang lain; yang tersimpan tidak diubah. Kirim koreksi sebagai kejadian baru dengan kunci baru.".to_owned(),
             Self::UnknownComplaint => "Laporan ini tidak dikenal di sini. Periksa nomor rujukan dan sistemnya, atau pakai Tracking ID.".to_owned(),
+            Self::NoSuchRoute => "Alamat ini tidak ada. Lihat docs/http.md.".to_owned(),
+            Self::MethodNotAllowed => "Alamat ini memakai metode lain. Lihat docs/http.md.".to_owned(),
+            Self::UnsupportedMediaType => "Isi kiriman harus JSON: kirim Content-Type: application/json.".to_owned(),
+            Self::TooLarge { most } => format!("Kiriman terlalu besar; paling banyak {most} bita."),
             Self::ReferenceTaken => "Nomor rujukan ini sudah dipakai untuk laporan lain, atau laporan ini sudah punya nomor rujukan lain.".to_owned(),
             Self::Unauthenticated(_) => "Token tidak ada atau tidak dikenal. Kirim header Authorization: Bearer <token>.".to_owned(),
             Self::Forbidden(_) => "Token ini tidak berlaku untuk permintaan ini. Mintalah hak (scope) yang sesuai kepada operator simpul.".to_owned(),

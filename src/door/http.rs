@@ -16,7 +16,9 @@ use serde::{Deserialize, de::DeserializeOwned};
 use tonic::metadata::MetadataMap;
 
 use crate::{
-    domain::{ComplaintId, ComplaintName, IdempotencyKey, LocalStatus, Reference, TrackingId},
+    domain::{
+        ComplaintId, ComplaintName, IdempotencyKey, LocalStatus, Reference, SystemName, TrackingId,
+    },
     wire::{self, v1},
 };
 
@@ -46,12 +48,7 @@ pub fn router(door: Door, access: Arc<dyn Access>) -> Router {
         .route("/v1/complaints/{reference}/status", put(status))
         .route("/v1/inbox", get(inbox))
         .route("/v1/inbox/ack", post(acknowledge))
-        .fallback(|| async {
-            Problem(
-                DoorError::UnknownComplaint,
-                Some((404, "no such route: see docs/http.md")),
-            )
-        })
+        .fallback(|| async { Problem(DoorError::NoSuchRoute) })
         .layer(middleware::from_fn(in_the_callers_language))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .with_state(Http { door, access })
@@ -64,33 +61,61 @@ async fn in_the_callers_language(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     match response.extensions_mut().remove::<Problem>() {
         Some(problem) => problem.told(language),
-        None => response,
+        None if response.status().is_success() => response,
+        None => of_the_framework(response).await.told(language),
     }
+}
+
+/// What was refused before it reached a route: a method, a query, a body.
+async fn of_the_framework(response: Response) -> Problem {
+    let status = response.status();
+    let why = axum::body::to_bytes(response.into_body(), 4_096)
+        .await
+        .unwrap_or_default();
+    let why = String::from_utf8_lossy(&why).into_owned();
+    Problem(match status {
+        StatusCode::PAYLOAD_TOO_LARGE => DoorError::TooLarge { most: BODY_BYTES },
+        StatusCode::METHOD_NOT_ALLOWED => DoorError::MethodNotAllowed,
+        _ => DoorError::invalid("request", &why),
+    })
+}
+
+/// A body says that it is JSON. A page in somebody's browser can't say so to
+/// another origin, and so can't hand anything over at a door on loopback.
+fn content_type(headers: &HeaderMap) -> Result<(), DoorError> {
+    let value = headers.get(header::CONTENT_TYPE);
+    let text = value
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let media_type = text.split(';').next().unwrap_or_default().trim();
+    let is_json = media_type.eq_ignore_ascii_case("application/json")
+        || media_type.to_ascii_lowercase().ends_with("+json");
+    is_json.then_some(()).ok_or(DoorError::UnsupportedMediaType)
 }
 
 /// An error as HTTP says it.
 #[derive(Clone)]
-struct Problem(DoorError, Option<(u16, &'static str)>);
+struct Problem(DoorError);
 
 impl From<DoorError> for Problem {
     fn from(error: DoorError) -> Self {
-        Self(error, None)
+        Self(error)
     }
 }
 
 impl From<crate::domain::FieldError> for Problem {
     fn from(error: crate::domain::FieldError) -> Self {
-        Self(DoorError::Invalid(vec![error]), None)
+        Self(DoorError::Invalid(vec![error]))
     }
 }
 
 impl Problem {
     fn told(&self, language: Language) -> Response {
-        let Self(error, instead) = self;
-        let (code, reason, detail) = match (instead, language) {
-            (Some((code, detail)), _) => (*code, "NOT_FOUND", (*detail).to_owned()),
-            (None, Language::English) => (error.http(), error.reason(), error.to_string()),
-            (None, Language::Indonesian) => (error.http(), error.reason(), error.indonesian()),
+        let Self(error) = self;
+        let (code, reason) = (error.http(), error.reason());
+        let detail = match language {
+            Language::English => error.to_string(),
+            Language::Indonesian => error.indonesian(),
         };
         let fields: Vec<serde_json::Value> = match error {
             DoorError::Invalid(fields) => fields
@@ -173,7 +198,7 @@ async fn file(
     body: Bytes,
 ) -> Answer {
     let caller = http.caller(&headers, Scope::Submit)?;
-    let new: v1::NewComplaint = json(&body)?;
+    let new: v1::NewComplaint = json(&headers, &body)?;
     let handover = v1::Handover {
         item: Some(v1::handover::Item::Complaint(new)),
         key: idempotency_key(&headers)?.unwrap_or_default(),
@@ -190,8 +215,10 @@ async fn event(
     body: Bytes,
 ) -> Answer {
     let caller = http.caller(&headers, Scope::Submit)?;
-    let mut new: v1::NewEvent = json(&body)?;
-    new.complaint = Some(wire::complaint_name_to(&complaint_name(&name)?));
+    let mut new: v1::NewEvent = json(&headers, &body)?;
+    let system = wire::system_of(&query.system, caller.system.as_ref())?;
+    let name = http.named(&caller, &system, &name).await?;
+    new.complaint = Some(wire::complaint_name_to(&name));
     let handover = v1::Handover {
         item: Some(v1::handover::Item::Event(new)),
         key: idempotency_key(&headers)?.unwrap_or_default(),
@@ -220,7 +247,7 @@ async fn status(
     body: Bytes,
 ) -> Answer {
     let caller = http.caller(&headers, Scope::Submit)?;
-    let new: NewStatus = json(&body)?;
+    let new: NewStatus = json(&headers, &body)?;
     if new.code.is_empty() && new.name.is_empty() {
         return Err(DoorError::invalid("code", "is missing: code or name is needed").into());
     }
@@ -231,6 +258,7 @@ async fn status(
         )
     })?;
     let system = wire::system_of(&query.system, caller.system.as_ref())?;
+    let name = http.named(&caller, &system, &name).await?;
     let time = new
         .time
         .map(|time| crate::domain::Micros(time.as_microsecond()));
@@ -244,7 +272,7 @@ async fn status(
         .mirror_status(
             &caller,
             system,
-            complaint_name(&name)?,
+            name,
             (status, new.note, time),
             IdempotencyKey::parse(&key)?,
             query.for_hub()?,
@@ -261,10 +289,8 @@ async fn show(
 ) -> Answer {
     let caller = http.caller(&headers, Scope::Read)?;
     let system = wire::system_of(&query.system, caller.system.as_ref())?;
-    let record = http
-        .door
-        .complaint(&caller, &system, &complaint_name(&name)?)
-        .await?;
+    let name = http.named(&caller, &system, &name).await?;
+    let record = http.door.complaint(&caller, &system, &name).await?;
     reply(&complaint_to_proto(&record))
 }
 
@@ -297,7 +323,7 @@ async fn inbox(
 
 async fn acknowledge(State(http): State<Http>, headers: HeaderMap, body: Bytes) -> Answer {
     let caller = http.caller(&headers, Scope::Inbox)?;
-    let v1::AcknowledgeInboxRequest { through } = json(&body)?;
+    let v1::AcknowledgeInboxRequest { through } = json(&headers, &body)?;
     let through = http
         .door
         .acknowledge(&caller, Cursor::parse("through", &through)?)
@@ -312,6 +338,24 @@ impl Http {
         let metadata = MetadataMap::from_headers(headers.clone());
         self.access
             .caller(&metadata, &axum::http::Extensions::new(), scope)
+    }
+
+    /// What a path names. A reference may look like an id (many systems number
+    /// with UUIDs): what is known as one's own reference is that.
+    async fn named(
+        &self,
+        caller: &Caller,
+        system: &SystemName,
+        text: &str,
+    ) -> Result<ComplaintName, DoorError> {
+        let name = complaint_name(text)?;
+        if matches!(name, ComplaintName::Id(_))
+            && let Ok(reference) = Reference::parse(text)
+            && self.door.knows(caller, system, reference.clone()).await?
+        {
+            return Ok(ComplaintName::Reference(reference));
+        }
+        Ok(name)
     }
 
     async fn submit(&self, caller: &Caller, handover: v1::Handover, wait: Duration) -> Answer {
@@ -350,7 +394,8 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, DoorError> {
         .transpose()
 }
 
-fn json<T: DeserializeOwned>(body: &Bytes) -> Result<T, DoorError> {
+fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T, DoorError> {
+    content_type(headers)?;
     serde_json::from_slice(body).map_err(|error| {
         DoorError::invalid(
             "body",

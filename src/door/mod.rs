@@ -10,24 +10,29 @@ mod directory;
 mod error;
 mod grpc;
 mod http;
+mod inbox;
 mod language;
 mod overload;
 mod tokens;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use overload::Lanes;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
     domain::{
-        ComplaintId, ComplaintName, DeliveryRecord, EventBody, Handover, IdempotencyKey, Item,
-        LocalStatus, Mapped, Micros, NewEvent, PartyId, Policy, Progress, StatusMaps, SystemName,
+        ComplaintId, ComplaintName, EVENT_BYTES, EventBody, FieldError, Handover, IdempotencyKey,
+        Item, LocalStatus, Mapped, Micros, NewEvent, PART_BYTES, PartState, PartyId, Policy,
+        Progress, Reference, StatusMaps, SystemName,
     },
-    exchange::Direction,
     runtime::{Clock, random_bytes},
     store::{ComplaintRecord, Heads, JournalEntry, NewSubmission, Receipt, Store},
-    wire::{self, Composing},
+    wire::{self, Composed, Composing},
 };
 
 pub use cursor::Cursor;
@@ -39,10 +44,6 @@ pub use tokens::{PARTY_HEADER, TokenRule, Tokens};
 
 /// Pause between two looks at a receipt.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// Items of one fetch, at most; a constant of the contract.
-const FETCH_ITEMS: usize = 1_000;
-/// Bytes of one fetch, about.
-const FETCH_BYTES: usize = 2 * 1024 * 1024;
 
 /// Who calls.
 #[derive(Debug, Clone)]
@@ -87,6 +88,10 @@ pub struct Door {
     longest_wait: Duration,
     freshness: Freshness,
     lanes: Lanes,
+    // Where a system has acknowledged a part of a delivery of several
+    // decisions: the store counts whole deliveries. A restart forgets it, and
+    // the decisions of that one delivery come again.
+    within: Arc<Mutex<HashMap<PartyId, Cursor>>>,
 }
 
 /// Items of an inbox.
@@ -141,6 +146,7 @@ impl Door {
             longest_wait,
             freshness,
             lanes: Lanes::new(max_in_flight),
+            within: Arc::default(),
         }
     }
 
@@ -303,125 +309,19 @@ impl Door {
             .ok_or(DoorError::UnknownComplaint)
     }
 
-    /// Items of the inbox after a cursor (else after what was acknowledged).
-    /// With a wait it answers as soon as there is one.
+    /// Whether this party knows a complaint by this reference.
     ///
     /// # Errors
-    /// The cursor is of another epoch, or the store can't read.
-    pub async fn fetch(
+    /// The store can't read.
+    pub async fn knows(
         &self,
         caller: &Caller,
-        after: Option<Cursor>,
-        limit: usize,
-        wait: Duration,
-    ) -> Result<Fetched, DoorError> {
-        let limit = match limit {
-            0 => 100,
-            limit => limit.min(FETCH_ITEMS),
-        };
-        let deadline = Instant::now() + wait.min(self.longest_wait);
-        let mut changes = self.store.watch(&caller.party);
-        loop {
-            let asked_at = Micros(self.clock.now_micros());
-            let heads = self.store.heads(&caller.party).await?;
-            let start = after.unwrap_or(Cursor::at(heads.epoch, heads.consumed_through));
-            if start.epoch != heads.epoch {
-                return Err(DoorError::invalid(
-                    "after",
-                    "is of an earlier epoch: fetch without it",
-                ));
-            }
-            let items = self.items_after(caller, start, limit).await?;
-            let is_over = !items.is_empty() || wait.is_zero();
-            // The heads were read before the items: what came in between may
-            // be among them, and takes nothing away.
-            let reached = items.last().map_or(start, |item| item.cursor);
-            let fetched = Fetched {
-                items,
-                complete_up_to: (reached.whole_deliveries() >= heads.deliveries)
-                    .then(|| (self.freshness)(&caller.party, &heads, asked_at))
-                    .flatten(),
-            };
-            if is_over || timeout_at(deadline, changes.changed()).await.is_err() {
-                return Ok(fetched);
-            }
-        }
-    }
-
-    /// Everything through this cursor has been taken over by the local system.
-    ///
-    /// # Errors
-    /// The cursor is of another epoch, or the store can't write.
-    pub async fn acknowledge(&self, caller: &Caller, through: Cursor) -> Result<Cursor, DoorError> {
-        let heads = self.store.heads(&caller.party).await?;
-        if through.epoch != heads.epoch {
-            return Err(DoorError::invalid("through", "is of an earlier epoch"));
-        }
-        let whole = through.whole_deliveries();
-        let consumed = self.store.consume(&caller.party, whole).await?;
-        Ok(Cursor::at(heads.epoch, consumed))
-    }
-
-    async fn items_after(
-        &self,
-        caller: &Caller,
-        start: Cursor,
-        limit: usize,
-    ) -> Result<Vec<InboxItem>, DoorError> {
-        let entries = self
-            .store
-            .read(
-                &caller.party,
-                Direction::Deliveries,
-                start.first_unread(),
-                limit,
-                FETCH_BYTES,
-            )
-            .await?;
-        let mut items = Vec::new();
-        for entry in entries {
-            let position = entry.position;
-            match wire::decode_header(&entry.entry.header) {
-                Ok(DeliveryRecord::Event(header)) => items.push(InboxItem {
-                    cursor: Cursor::at(start.epoch, position),
-                    entry,
-                    record: InboxRecord::Event(Box::new(header)),
-                }),
-                Ok(DeliveryRecord::Decisions(set)) => {
-                    let last = set.decisions.len().saturating_sub(1);
-                    for (place, decision) in set.decisions.into_iter().enumerate() {
-                        let cursor = if place == last {
-                            Cursor::at(start.epoch, position)
-                        } else {
-                            Cursor::within(start.epoch, position, place as u32)
-                        };
-                        if cursor > start {
-                            items.push(InboxItem {
-                                cursor,
-                                entry: entry.clone(),
-                                record: InboxRecord::Decision(Box::new(decision)),
-                            });
-                        }
-                    }
-                }
-                Err(unreadable) => {
-                    tracing::error!(
-                        event = "delivery_header_unreadable",
-                        party = %caller.party,
-                        position,
-                        why = %unreadable.why,
-                        "a newer hub says something that this version does not know: update this node"
-                    );
-                    items.push(InboxItem {
-                        cursor: Cursor::at(start.epoch, position),
-                        entry,
-                        record: InboxRecord::Unreadable,
-                    });
-                }
-            }
-        }
-        items.truncate(limit);
-        Ok(items)
+        system: &SystemName,
+        reference: Reference,
+    ) -> Result<bool, DoorError> {
+        let name = ComplaintName::Reference(reference);
+        let found = self.store.find(&caller.party, system, &name).await?;
+        Ok(found.is_some())
     }
 
     async fn find(
@@ -476,6 +376,7 @@ impl Door {
         };
         let composed = wire::compose(&handover, composing, random_bytes::<16>)
             .map_err(|error| DoorError::Invalid(vec![error]))?;
+        check_sizes(&composed).map_err(|error| DoorError::Invalid(vec![error]))?;
         Ok(NewSubmission {
             party: caller.party.clone(),
             event: composed.event,
@@ -485,6 +386,32 @@ impl Door {
             handover_digest: digest,
         })
     }
+}
+
+/// What the hub would refuse for its size is refused here, where it can still
+/// be made smaller.
+fn check_sizes(composed: &Composed) -> Result<(), FieldError> {
+    let event = composed.event_bytes.len();
+    if event > EVENT_BYTES {
+        return Err(FieldError::new(
+            "event",
+            format!("has {event} bytes with all its fields; at most {EVENT_BYTES} are allowed"),
+        ));
+    }
+    for part in &composed.parts {
+        if let PartState::Present(bytes) = &part.state
+            && bytes.len() > PART_BYTES
+        {
+            return Err(FieldError::new(
+                "text",
+                format!(
+                    "the texts have {} bytes together; at most {PART_BYTES} are allowed",
+                    bytes.len()
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A complaint that is filed in the same batch, before the event that names

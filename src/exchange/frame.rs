@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::domain::{Digest, Limits, Micros, Part, PartyId};
+use crate::domain::{Digest, Limits, Micros, Part, PartState, PartyId};
 
 use super::{Direction, Place};
 
@@ -128,6 +128,23 @@ pub struct Entry {
     pub parts: Vec<Part>,
     /// Submissions only.
     pub handover_digest: Option<Digest>,
+}
+
+impl Entry {
+    /// What it counts against the window, the same at both ends.
+    pub fn window_bytes(&self) -> u64 {
+        let parts: usize = self
+            .parts
+            .iter()
+            .map(|part| {
+                48 + match &part.state {
+                    PartState::Present(bytes) => bytes.len(),
+                    PartState::Withheld | PartState::Erased(_) => 0,
+                }
+            })
+            .sum();
+        (self.header.len() + self.event.len() + parts + 48) as u64
+    }
 }
 
 /// Everything through here is on disk.

@@ -1,9 +1,15 @@
 //! The receiving half: a frame is stored whole or not at all, and only if it
 //! continues what is here.
 
-use crate::domain::Limits;
+use std::collections::VecDeque;
 
-use super::{Acknowledgement, Direction, Entries, Place, Violation, extend};
+use crate::domain::{EVENT_BYTES, Limits, PART_BYTES, PARTS_PER_EVENT};
+
+use super::{Acknowledgement, Direction, Entries, Entry, Place, Violation, extend};
+
+/// How far a sender may go beyond the window's bytes: it looks whether there is
+/// room, and then sends one entry, however large.
+const ONE_ENTRY: u64 = (2 * EVENT_BYTES + PARTS_PER_EVENT * PART_BYTES) as u64;
 
 /// What to do with a frame of entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,8 +61,11 @@ pub struct Receiver {
     direction: Direction,
     epoch: u64,
     window_entries: u64,
+    window_bytes: u64,
     taken: Place,
     durable: Place,
+    bytes_under_way: u64,
+    under_way: VecDeque<(u64, u64)>,
 }
 
 impl Receiver {
@@ -66,8 +75,11 @@ impl Receiver {
             direction,
             epoch,
             window_entries: u64::from(limits.window_entries),
+            window_bytes: limits.window_bytes,
             taken: head,
             durable: head,
+            bytes_under_way: 0,
+            under_way: VecDeque::new(),
         }
     }
 
@@ -116,13 +128,18 @@ impl Receiver {
         })
     }
 
-    /// The frame's entries are on their way to the disk.
+    /// These entries, the new ones of a frame, are on their way to the disk.
     ///
     /// # Errors
     /// More is under way than the window allows.
-    pub fn take(&mut self, head: Place) -> Result<(), Violation> {
+    pub fn take(&mut self, head: Place, entries: &[Entry]) -> Result<(), Violation> {
         self.taken = head;
-        if self.taken.position - self.durable.position > self.window_entries {
+        let bytes: u64 = entries.iter().map(Entry::window_bytes).sum();
+        self.bytes_under_way += bytes;
+        self.under_way.push_back((head.position, bytes));
+        let is_beyond = self.taken.position - self.durable.position > self.window_entries
+            || self.bytes_under_way > self.window_bytes + ONE_ENTRY;
+        if is_beyond {
             return Err(Violation::WindowExceeded);
         }
         Ok(())
@@ -133,6 +150,12 @@ impl Receiver {
         debug_assert!(place.position <= self.taken.position);
         if place.position > self.durable.position {
             self.durable = place;
+        }
+        while let Some((position, bytes)) = self.under_way.front()
+            && *position <= self.durable.position
+        {
+            self.bytes_under_way -= bytes;
+            self.under_way.pop_front();
         }
     }
 

@@ -19,6 +19,9 @@ pub enum Violation {
     /// It sent more than the window allows.
     #[error("the peer sent more than the window allows")]
     WindowExceeded,
+    /// It sends so many of these that it can only mean harm, or be broken.
+    #[error("the peer sent too many frames of this kind: {0}")]
+    TooMany(&'static str),
     /// A frame that has no place here.
     #[error("the peer sent a frame that has no place here: {0}")]
     Unexpected(&'static str),

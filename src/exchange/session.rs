@@ -17,6 +17,12 @@ use super::{
 
 /// Entries of one page of a background copy.
 const COPY_PAGE: u64 = 1_000;
+/// Requests for a copy while one is under way, at most.
+const COPIES_IGNORED: u32 = 32;
+/// Frames of entries that are here already and wait to be compared, at most.
+const MAX_COMPARING: usize = 64;
+/// Heartbeats of one second, at most: each costs a look at the store.
+const HEARTBEATS_A_SECOND: u32 = 100;
 
 /// What a session begins with, after opening.
 #[derive(Debug, Clone)]
@@ -159,7 +165,12 @@ pub struct Session {
     acknowledged_to_peer: Place,
     entries: VecDeque<Frame>,
     copy_request: Option<(u64, u64)>,
+    // A page for the peer is being read, or waits for the line.
+    is_copying: bool,
+    copies_ignored: u32,
     copies: VecDeque<Frame>,
+    // The second that it is, and how many heartbeats it brought.
+    heartbeats: (u64, u32),
     comparing: VecDeque<Entries>,
     peer_sent_at: Option<Micros>,
     drain: Option<Drain>,
@@ -194,7 +205,10 @@ impl Session {
             is_reading: false,
             entries: VecDeque::new(),
             copy_request: copy,
+            is_copying: false,
+            copies_ignored: 0,
             copies: VecDeque::new(),
+            heartbeats: (0, 0),
             comparing: VecDeque::new(),
             peer_sent_at: None,
             drain: None,
@@ -281,7 +295,11 @@ impl Session {
                 last_position: last,
             }));
         }
-        let frame = self.entries.pop_front().or_else(|| self.copies.pop_front());
+        let frame = self.entries.pop_front().or_else(|| {
+            let page = self.copies.pop_front()?;
+            self.is_copying = false;
+            Some(page)
+        });
         self.read_more(effects);
         frame
     }
@@ -312,6 +330,10 @@ impl Session {
     fn on_frame(&mut self, frame: Frame, effects: &mut Vec<Effect>) -> Result<(), End> {
         match frame {
             Frame::Entries(entries) if entries.copy => {
+                if self.receiver.direction() == Direction::Submissions {
+                    // Copies go down only.
+                    return Err(End::Violation(Violation::Unexpected("copy")));
+                }
                 effects.push(Effect::StoreCopy {
                     first: entries.first_position,
                     entries: entries.entries,
@@ -323,6 +345,7 @@ impl Session {
                 self.on_acknowledgement(acknowledgement, effects)
             }
             Frame::Heartbeat(heartbeat) => {
+                self.count_heartbeat()?;
                 self.peer_sent_at = Some(heartbeat.sent_at);
                 effects.push(Effect::Heard(heartbeat));
                 Ok(())
@@ -332,6 +355,17 @@ impl Session {
                 if request.first_position == 0 || request.last_position < request.first_position {
                     return Err(End::Violation(Violation::Unexpected("copy request")));
                 }
+                // A node asks for the next page when it has stored this one, so
+                // one is under way at most; others are not answered.
+                if std::mem::replace(&mut self.is_copying, true) {
+                    self.copies_ignored += 1;
+                    return if self.copies_ignored > COPIES_IGNORED {
+                        Err(End::Violation(Violation::TooMany("copy request")))
+                    } else {
+                        Ok(())
+                    };
+                }
+                self.copies_ignored = 0;
                 let last = request
                     .last_position
                     .min(request.first_position + COPY_PAGE - 1);
@@ -347,6 +381,18 @@ impl Session {
         }
     }
 
+    fn count_heartbeat(&mut self) -> Result<(), End> {
+        let second = self.now_ms / 1_000;
+        let (of, count) = self.heartbeats;
+        let count = if of == second { count + 1 } else { 1 };
+        self.heartbeats = (second, count);
+        let most = HEARTBEATS_A_SECOND.max(4_000 / self.limits.heartbeat_interval_ms.max(1));
+        if count > most {
+            return Err(End::Violation(Violation::TooMany("heartbeat")));
+        }
+        Ok(())
+    }
+
     fn on_entries(&mut self, frame: Entries, effects: &mut Vec<Effect>) -> Result<(), End> {
         if frame.direction != self.receiver.direction() {
             return Err(End::Violation(Violation::Unexpected(
@@ -359,9 +405,9 @@ impl Session {
                 expected,
                 head,
             }) => {
-                self.receiver.take(head).map_err(End::Violation)?;
                 let mut entries = frame.entries;
                 entries.drain(..skip);
+                self.receiver.take(head, &entries).map_err(End::Violation)?;
                 if !entries.is_empty() {
                     effects.push(Effect::Store {
                         expected,
@@ -372,6 +418,11 @@ impl Session {
                 Ok(())
             }
             Ok(Check::Compare(place)) => {
+                if self.comparing.len() >= MAX_COMPARING {
+                    return Err(End::Violation(Violation::TooMany(
+                        "entries that are known here",
+                    )));
+                }
                 self.comparing.push_back(frame);
                 effects.push(Effect::Compare(place));
                 Ok(())
@@ -439,6 +490,7 @@ impl Session {
 
     fn on_copy_read(&mut self, first: u64, previous_chain: Digest, entries: Vec<Entry>) {
         if entries.is_empty() {
+            self.is_copying = false;
             return;
         }
         let direction = match self.receiver.direction() {

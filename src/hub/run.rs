@@ -11,7 +11,7 @@ use tonic::transport::Server;
 
 use crate::{
     config::{ConfigError, DirectoryFile, DoorAddress, HubConfig, load},
-    domain::{Micros, Party, PartyId, PartyMode, decide},
+    domain::{LINK_MESSAGE_BYTES, Micros, Party, PartyId, PartyMode, decide},
     door::{DirectoryDoor, Door, DoorOptions, Gateway},
     exchange::DrainReason,
     health::{Alarm, CertificateFor, Facts, Links, Needs, Source},
@@ -343,9 +343,10 @@ async fn serve_links(
         .max_concurrent_streams(64)
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        .add_service(v1::exchange_service_server::ExchangeServiceServer::new(
-            exchange,
-        ))
+        .add_service(
+            v1::exchange_service_server::ExchangeServiceServer::new(exchange)
+                .max_decoding_message_size(LINK_MESSAGE_BYTES),
+        )
         .add_service(v1::gateway_service_server::GatewayServiceServer::new(
             gateway,
         ))

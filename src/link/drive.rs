@@ -9,13 +9,13 @@ use std::{
 
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::{mpsc, watch};
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use crate::{
     domain::{Micros, MinimumVersion},
     exchange::{
         Direction, Drain, DrainReason, Effect, End, Entry, Frame, Heartbeat, HeartbeatFacts, Input,
-        Place, Session,
+        Place, Session, Violation,
     },
     runtime::Clock,
     store::{Heads, StoreError, entry_size},
@@ -66,6 +66,18 @@ enum Done {
     CopyStored(Option<(u64, u64)>),
     Heads(Box<Heads>),
     Nothing,
+}
+
+/// A stream that ends by an error of ours, since the message is too large or no
+/// protobuf, is the peer's fault, and it should hear so.
+fn not_readable(status: Status) -> LinkEnd {
+    match status.code() {
+        Code::OutOfRange => LinkEnd::Session(End::Violation(Violation::TooLarge)),
+        Code::Internal if status.message().contains("decode") => {
+            LinkEnd::Broken("a message is no jembatan.v1 frame".to_owned())
+        }
+        _ => LinkEnd::Status(Box::new(status)),
+    }
 }
 
 type Job = BoxFuture<'static, Result<Done, StoreError>>;
@@ -145,7 +157,7 @@ impl<S: Side, I: Envelope, O: Envelope> Driver<S, I, O> {
                         Err(why) => return LinkEnd::Broken(why),
                     },
                     Ok(None) => return LinkEnd::Closed,
-                    Err(status) => return LinkEnd::Status(Box::new(status)),
+                    Err(status) => return not_readable(status),
                 },
                 _ = stop.changed(), if !stop_told => {
                     stop_told = true;
@@ -321,7 +333,8 @@ impl<S: Side, I: Envelope, O: Envelope> Driver<S, I, O> {
                     .place_at(party, Direction::Submissions, first - 1)
                     .await?;
                 let Some(before) = before else {
-                    return Ok(Done::Nothing);
+                    let none = crate::domain::Digest::of(&[]);
+                    return Ok(Done::CopyRead(first, none, Vec::new()));
                 };
                 let most = (last - first + 1) as usize;
                 let entries = store

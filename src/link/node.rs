@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 
 use crate::{
-    domain::{Micros, PartyId},
+    domain::{HUB_MESSAGE_BYTES, Micros, PartyId},
     exchange::{
         Direction, DrainReason, Frame, LocalState, Open, Opened, Plan, Receiver, Sender, Session,
         SessionOptions, Verdict, judge, needs_chain_at,
@@ -72,7 +72,8 @@ pub struct Admitted {
 /// Why the hub does not.
 pub async fn admit(channel: Channel) -> Result<Admitted, LinkEnd> {
     let (outbound, frames) = mpsc::channel(4);
-    let mut client = v1::exchange_service_client::ExchangeServiceClient::new(channel);
+    let mut client = v1::exchange_service_client::ExchangeServiceClient::new(channel)
+        .max_decoding_message_size(HUB_MESSAGE_BYTES);
     let asking = client.exchange(ReceiverStream::new(frames));
     match timeout(ADMITTED, asking).await {
         Ok(Ok(answer)) => Ok(Admitted {
@@ -116,7 +117,8 @@ pub async fn run_node(link: NodeLink, channel: Channel) -> LinkEnd {
         Ok(heads) => heads,
         Err(end) => return end,
     };
-    let mut client = v1::exchange_service_client::ExchangeServiceClient::new(channel);
+    let mut client = v1::exchange_service_client::ExchangeServiceClient::new(channel)
+        .max_decoding_message_size(HUB_MESSAGE_BYTES);
     let opening = async {
         let mut inbound = client
             .exchange(ReceiverStream::new(frames))

@@ -254,16 +254,5 @@ impl JournalEntry {
 
 /// Bytes of an entry that count against windows and frames.
 pub fn entry_size(entry: &Entry) -> usize {
-    use crate::domain::PartState;
-    let parts: usize = entry
-        .parts
-        .iter()
-        .map(|part| {
-            48 + match &part.state {
-                PartState::Present(bytes) => bytes.len(),
-                PartState::Withheld | PartState::Erased(_) => 0,
-            }
-        })
-        .sum();
-    entry.header.len() + entry.event.len() + parts + 48
+    entry.window_bytes() as usize
 }

@@ -15,7 +15,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     time::timeout,
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
@@ -228,6 +228,29 @@ impl Listener {
     }
 }
 
+/// Reads the caller's first words.
+async fn hello(
+    stream: TcpStream,
+) -> Result<StartHandshake<TcpStream>, (Refusal, Option<TcpStream>)> {
+    let _ = stream.set_nodelay(true);
+    let mut acceptor = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
+    let error = match (&mut acceptor).await {
+        Ok(hello) => return Ok(hello),
+        Err(error) => error,
+    };
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let refusal = match tls {
+        Some(tls) => refused_caller(tls, None),
+        None => Refusal {
+            reason: "CONNECTION_LOST",
+            why: format!("the caller went away during TLS: {error}"),
+        },
+    };
+    Err((refusal, acceptor.take_io()))
+}
+
 struct Handshake {
     material: Arc<Material>,
     trust_domain: TrustDomain,
@@ -244,6 +267,20 @@ impl Handshake {
         remote: SocketAddr,
         permit: OwnedSemaphorePermit,
     ) -> Option<Connection> {
+        // Whoever connects and says nothing costs a socket; a place in the
+        // queue for TLS is only for those who have begun to speak it.
+        let hello = match timeout(self.longest, hello(stream)).await {
+            Ok(Ok(hello)) => hello,
+            Ok(Err((refusal, stream))) => {
+                self.refusals.note(remote, &refusal);
+                linger(stream?).await;
+                return None;
+            }
+            Err(_) => {
+                self.refusals.note(remote, &self.too_slow());
+                return None;
+            }
+        };
         // A caller is not to blame for the time that others take.
         let slot = match timeout(self.longest, self.slots.clone().acquire_owned()).await {
             Ok(slot) => slot.ok()?,
@@ -257,7 +294,7 @@ impl Handshake {
                 return None;
             }
         };
-        let shaken = timeout(self.longest, self.shake_hands(stream)).await;
+        let shaken = timeout(self.longest, self.shake_hands(hello)).await;
         drop(slot);
         let refused = match shaken {
             Ok(Ok((stream, identity))) => {
@@ -275,14 +312,7 @@ impl Handshake {
                 stream
             }
             Err(_) => {
-                let refusal = Refusal {
-                    reason: "HANDSHAKE_TIMEOUT",
-                    why: format!(
-                        "the caller did not finish TLS within {} ms: a very slow line, or somebody who holds connections open on purpose",
-                        self.longest.as_millis()
-                    ),
-                };
-                self.refusals.note(remote, &refusal);
+                self.refusals.note(remote, &self.too_slow());
                 None
             }
         };
@@ -292,19 +322,28 @@ impl Handshake {
         None
     }
 
+    fn too_slow(&self) -> Refusal {
+        Refusal {
+            reason: "HANDSHAKE_TIMEOUT",
+            why: format!(
+                "the caller did not finish TLS within {} ms: a very slow line, or somebody who holds connections open on purpose",
+                self.longest.as_millis()
+            ),
+        }
+    }
+
     /// The verified connection and who it is; else why not, and the socket, so
     /// that the alert reaches the caller.
     async fn shake_hands(
         &self,
-        stream: TcpStream,
+        hello: StartHandshake<TcpStream>,
     ) -> Result<(TlsStream<TcpStream>, Arc<PeerIdentity>), (Refusal, Option<TcpStream>)> {
         let refused = |reason, why: String| Err((Refusal { reason, why }, None));
         let (config, presented) = match self.material.server_config() {
             Ok(config) => config,
             Err(error) => return refused(error.reason, error.why),
         };
-        let _ = stream.set_nodelay(true);
-        let accept = TlsAcceptor::from(config).accept(stream).into_fallible();
+        let accept = hello.into_stream(config).into_fallible();
         let stream = match accept.await {
             Ok(stream) => stream,
             Err((error, stream)) => {

@@ -33,6 +33,7 @@ pub(crate) fn now() -> Micros {
 pub(crate) struct Node {
     role: &'static str,
     config: PathBuf,
+    before: Vec<String>,
     child: Child,
     pub(crate) grpc: SocketAddr,
     pub(crate) http: SocketAddr,
@@ -47,12 +48,20 @@ impl Drop for Node {
 
 impl Node {
     pub(crate) fn start(role: &'static str, config: &Path) -> Self {
+        Self::start_under(&[], role, config)
+    }
+
+    /// Under another program, which must become the node (`exec`).
+    pub(crate) fn start_under(before: &[String], role: &'static str, config: &Path) -> Self {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(config.with_extension("log"))
             .unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_jembatan"))
+        let mut words = before.to_vec();
+        words.push(env!("CARGO_BIN_EXE_jembatan").to_owned());
+        let mut child = Command::new(&words[0])
+            .args(&words[1..])
             .args([role, "--config"])
             .arg(config)
             .stdin(Stdio::null())
@@ -71,6 +80,7 @@ impl Node {
         Self {
             role,
             config: config.to_owned(),
+            before: before.to_vec(),
             child,
             grpc: address("grpc").unwrap(),
             http: address("http").unwrap(),
@@ -85,7 +95,24 @@ impl Node {
 
     pub(crate) fn restart(&mut self) {
         self.kill();
-        *self = Self::start(self.role, &self.config.clone());
+        self.start_again();
+    }
+
+    /// After it has ended.
+    pub(crate) fn start_again(&mut self) {
+        *self = Self::start_under(&self.before.clone(), self.role, &self.config.clone());
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGTERM, as systemd stops it; whether it ended well.
+    pub(crate) fn stop(&mut self) -> bool {
+        let pid = self.pid().to_string();
+        let told = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        assert!(told.success());
+        self.child.wait().unwrap().success()
     }
 
     pub(crate) fn log(&self) -> String {
@@ -282,6 +309,12 @@ format = "json"
     pub(crate) fn links(&self) -> SocketAddr {
         self.links
     }
+
+    /// Sessions of a party that the hub has seen.
+    pub(crate) fn sessions(&self, party: &str) -> usize {
+        let opened = format!("\"session_opened\",\"party\":\"{party}\"");
+        self.hub.log().matches(&opened).count()
+    }
 }
 
 pub(crate) fn issue(authority: &Authority, name: &str, subject: &Subject) {
@@ -373,6 +406,75 @@ impl TempStubs {
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
+}
+
+/// Waits until a node's link is up; how many sessions the hub has seen so far.
+/// (The first contact takes two: in the first the node learns the epoch.)
+pub(crate) async fn connected(world: &World, node: &Node, party: &str) -> usize {
+    eventually("connected", || async {
+        node.sync(party).await.verdict == v1::Verdict::Healthy as i32
+    })
+    .await;
+    world.sessions(party)
+}
+
+/// Every item of an inbox, from its beginning.
+pub(crate) async fn all_items(node: &Node) -> Vec<v1::InboxItem> {
+    let mut gateway = node.gateway().await;
+    let mut after = String::new();
+    let mut all = Vec::new();
+    loop {
+        let request = v1::FetchInboxRequest {
+            after: after.clone(),
+            wait_ms: 0,
+            limit: 1_000,
+        };
+        let found = gateway.fetch_inbox(request).await.unwrap().into_inner();
+        let Some(last) = found.items.last() else {
+            return all;
+        };
+        after.clone_from(&last.cursor);
+        all.extend(found.items);
+    }
+}
+
+/// Hands many complaints over in one stream; how many were stored.
+pub(crate) async fn submit_many(node: &Node, complaints: Vec<v1::NewComplaint>) -> usize {
+    let requests = complaints.into_iter().map(|new| v1::SubmitStreamRequest {
+        handover: submit(new, 0).handover,
+    });
+    let requests = tokio_stream::iter(requests.collect::<Vec<_>>());
+    let answers = node.gateway().await.submit_stream(requests).await.unwrap();
+    let mut answers = answers.into_inner();
+    let mut stored = 0;
+    while let Some(answer) = answers.message().await.unwrap() {
+        let is_stored = matches!(
+            answer.result,
+            Some(v1::submit_stream_response::Result::Receipt(_))
+        );
+        assert!(is_stored, "{answer:?}");
+        stored += 1;
+    }
+    stored
+}
+
+/// Waits until both ends of a journal stand at the same place, at least so far.
+pub(crate) async fn same_at_both_ends(
+    hub: &Node,
+    node: &Node,
+    party: &str,
+    journal: v1::Journal,
+    least: u64,
+) -> u64 {
+    eventually("both ends hold the same journal", || async {
+        let (there, here) = (
+            hub.place(party, journal).await,
+            node.place(party, journal).await,
+        );
+        here.position >= least && here == there
+    })
+    .await;
+    node.place(party, journal).await.position
 }
 
 /// Whether a program may be missing: with `CI=true` nothing may.
