@@ -28,8 +28,16 @@ impl SqliteStore {
 impl AdapterStore for SqliteStore {
     fn receive(&self, party: &PartyId, batch: ReceiveBatch) -> Answer<'_, Place> {
         let party = party.clone();
-        self.shared.expected.tell(&batch.entries);
-        self.write(move |tx| tx.receive(&party, &batch))
+        let met = self.shared.expected.met_by(&batch.entries);
+        async move {
+            // Without a commit nobody is told: whoever waits looks for itself.
+            let place = self.write(move |tx| tx.receive(&party, &batch)).await?;
+            for (tell, decision) in met {
+                let _ = tell.send(decision);
+            }
+            Ok(place)
+        }
+        .boxed()
     }
 
     fn adopt(&self, party: &PartyId, keep_through: u64, head: Place) -> Answer<'_, Heads> {

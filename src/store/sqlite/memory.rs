@@ -305,11 +305,12 @@ impl Expected {
         told
     }
 
-    /// These deliveries have come: the hub has decided, on its disk.
-    pub(super) fn tell(&self, entries: &[ReceivedEntry]) {
+    /// Those who wait for what these deliveries bring.
+    pub(super) fn met_by(&self, entries: &[ReceivedEntry]) -> Vec<Met> {
+        let mut met = Vec::new();
         let mut by_event = self.by_event.lock().unwrap_or_else(PoisonError::into_inner);
         if by_event.is_empty() {
-            return;
+            return met;
         }
         for entry in entries {
             let Some(DeliveryRecord::Decisions(set)) = &entry.record else {
@@ -317,13 +318,16 @@ impl Expected {
             };
             for decision in &set.decisions {
                 let waiting = decision.event_id.and_then(|id| by_event.remove(&id));
-                for tell in waiting.into_iter().flatten() {
-                    let _ = tell.send(decision.clone());
-                }
+                let waiting = waiting.into_iter().flatten();
+                met.extend(waiting.map(|tell| (tell, decision.clone())));
             }
         }
+        met
     }
 }
+
+/// Someone who waits, and what it waits for.
+pub(super) type Met = (oneshot::Sender<Decision>, Decision);
 
 /// An entry as memory keeps it.
 pub(super) fn fresh_entry(
