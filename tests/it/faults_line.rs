@@ -112,8 +112,7 @@ async fn carry(
             tokio::time::sleep_until(due.into()).await;
             let _ = line.wait_for(|line| is_up || !line.is_deaf).await;
             let rate = line.borrow().rate;
-            if rate > 0 {
-                let micros = piece.len() as u64 * 1_000_000 / rate;
+            if let Some(micros) = (piece.len() as u64 * 1_000_000).checked_div(rate) {
                 tokio::time::sleep(Duration::from_micros(micros)).await;
             }
             if to.write_all(&piece).await.is_err() {
