@@ -31,7 +31,10 @@ pub fn load<T: Settings>(path: &Path) -> Result<T, ConfigError> {
 }
 
 /// [`load`], for a text that came from `path`.
-pub(super) fn parse<T: Settings>(path: &Path, text: &str) -> Result<T, ConfigError> {
+///
+/// # Errors
+/// As [`load`], but for reading.
+pub fn parse<T: Settings>(path: &Path, text: &str) -> Result<T, ConfigError> {
     let mut settings: T = toml::from_str(text).map_err(|error| locate(path, text, &error))?;
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

@@ -29,7 +29,7 @@ pub use hub::{
     AnnounceConfig, DirectorySource, HUB_FILE, HubConfig, ListenConfig, LocalParty, NationalConfig,
     SessionConfig, TlsConfig,
 };
-pub use load::{Settings, load};
+pub use load::{Settings, load, parse};
 pub use proxy::ProxyAddress;
 pub use shared::{HealthConfig, LogConfig, LogFormat, LogLevel, ShutdownConfig};
-pub use status_map::load_status_maps;
+pub use status_map::{load_status_maps, parse as parse_status_maps};

@@ -33,7 +33,11 @@ pub fn load_status_maps(path: &Path) -> Result<StatusMaps, ConfigError> {
     parse(path, &text)
 }
 
-fn parse(path: &Path, text: &str) -> Result<StatusMaps, ConfigError> {
+/// [`load_status_maps`], for a text that came from `path`.
+///
+/// # Errors
+/// A column or a row is wrong.
+pub fn parse(path: &Path, text: &str) -> Result<StatusMaps, ConfigError> {
     let wrong = |line: u64, key: &str, problem: String| ConfigError::Parse {
         file: path.to_owned(),
         line: usize::try_from(line).unwrap_or(usize::MAX),

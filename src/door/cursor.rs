@@ -5,6 +5,8 @@ use std::fmt;
 
 use crate::domain::FieldError;
 
+const MOST: u64 = i64::MAX as u64;
+
 /// A place in an inbox; everything through it has been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
@@ -50,9 +52,11 @@ impl Cursor {
             Some((position, place)) => (position, place.parse().map_err(|_| wrong())?),
             None => (rest, u32::MAX),
         };
+        // No journal, and no store, counts beyond this.
+        let number = |text: &str| text.parse().ok().filter(|number| *number <= MOST);
         Ok(Self {
-            epoch: epoch.parse().map_err(|_| wrong())?,
-            position: position.parse().map_err(|_| wrong())?,
+            epoch: number(epoch).ok_or_else(wrong)?,
+            position: number(position).ok_or_else(wrong)?,
             place,
         })
     }
@@ -106,5 +110,6 @@ mod tests {
         assert_eq!(all[2].whole_deliveries(), 7);
         assert!(Cursor::parse("after", "7").is_err());
         assert!(Cursor::parse("after", "9-x").is_err());
+        assert!(Cursor::parse("after", "9-18446744073709551615").is_err());
     }
 }

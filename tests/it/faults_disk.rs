@@ -4,7 +4,6 @@ use std::{
     os::unix::fs::{PermissionsExt as _, chown},
     path::Path,
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
 };
 
 use jembatan::wire::v1;
@@ -35,7 +34,7 @@ fn readiness(node: &Node) -> (u16, Value) {
 struct Injected(Child);
 
 impl Injected {
-    fn at(node: &Node, what: &str) -> Option<Self> {
+    async fn at(node: &Node, what: &str) -> Option<Self> {
         if !has("strace") || !is_root() {
             missing("strace, as root");
             return None;
@@ -57,15 +56,12 @@ impl Injected {
             .spawn()
             .unwrap();
         let this = Self(child);
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
+        eventually("strace has attached", || async {
             let text = std::fs::read_to_string(&status).unwrap();
-            if !text.contains("TracerPid:\t0\n") {
-                return Some(this);
-            }
-            assert!(Instant::now() < deadline, "strace did not attach");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+            !text.contains("TracerPid:\t0\n")
+        })
+        .await;
+        Some(this)
     }
 }
 
@@ -195,7 +191,7 @@ async fn a_failing_disk_turns_red_and_recovers() {
     }
     let world = World::new();
     let city = world.adapter(CITY);
-    let Some(injected) = Injected::at(&city, "error=EIO") else {
+    let Some(injected) = Injected::at(&city, "error=EIO").await else {
         return;
     };
     drop(injected);
@@ -208,7 +204,7 @@ async fn a_failing_disk_turns_red_and_recovers() {
             stored.push(new.reference.clone());
             door.submit(submit(new, 0)).await.unwrap();
         }
-        let injected = Injected::at(&city, "error=EIO").unwrap();
+        let injected = Injected::at(&city, "error=EIO").await.unwrap();
         let (more, status) = until_refused(&city, "I").await;
         assert_eq!(status.code(), tonic::Code::Unavailable, "{status:?}");
         turns_red(&city).await;
@@ -230,8 +226,10 @@ async fn full_load_both_ways_with_slow_disks_does_not_deadlock() {
     let city = world.adapter(CITY);
     let before = connected(&world, &city, CITY).await;
     let slow = "delay_exit=30000";
-    let (Some(_hub), Some(_city)) = (Injected::at(&world.hub, slow), Injected::at(&city, slow))
-    else {
+    let (Some(_hub), Some(_city)) = (
+        Injected::at(&world.hub, slow).await,
+        Injected::at(&city, slow).await,
+    ) else {
         return;
     };
     let many = |name: &str| {

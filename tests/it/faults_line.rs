@@ -112,8 +112,7 @@ async fn carry(
             tokio::time::sleep_until(due.into()).await;
             let _ = line.wait_for(|line| is_up || !line.is_deaf).await;
             let rate = line.borrow().rate;
-            if rate > 0 {
-                let micros = piece.len() as u64 * 1_000_000 / rate;
+            if let Some(micros) = (piece.len() as u64 * 1_000_000).checked_div(rate) {
                 tokio::time::sleep(Duration::from_micros(micros)).await;
             }
             if to.write_all(&piece).await.is_err() {
@@ -283,4 +282,67 @@ async fn a_receiver_killed_before_its_local_system_has_it() {
     door.acknowledge_inbox(request).await.unwrap();
     city.restart();
     assert_eq!(all_items(&city).await, Vec::new());
+}
+
+/// Scenario: the line still stands, but nothing comes down any more: "connected"
+/// as far as TCP can tell, while hand-overs wait; then it flows again.
+/// Guarantee: the node says so by itself within its dead-after time, nothing is
+/// shown as sent that was not acknowledged, and it recovers by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_carries_nothing_turns_red_by_itself() {
+    let limits = "[limits]\nheartbeat_interval_ms = 300\ndead_after_ms = 1500";
+    let world = World::with_hub(limits);
+    let relay = Relay::start(world.links(), Line::GOOD).await;
+    let city = adapter_behind(&world, "pemda-33.74", relay.address);
+    connected(&world, &city, "pemda-33.74").await;
+    relay.set(Line {
+        is_deaf: true,
+        ..Line::GOOD
+    });
+    submit_many(&city, vec![complaint("N-1")]).await;
+    eventually("red by itself", || async {
+        city.sync("pemda-33.74").await.verdict != v1::Verdict::Healthy as i32
+    })
+    .await;
+    let sync = city.sync("pemda-33.74").await;
+    assert!(!sync.explanation.is_empty(), "{sync:?}");
+    assert_eq!(sync.submissions.unwrap().backlog, 1);
+    relay.set(Line {
+        is_open: false,
+        ..Line::GOOD
+    });
+    relay.set(Line::GOOD);
+    connected(&world, &city, "pemda-33.74").await;
+    same_at_both_ends(&world.hub, &city, "pemda-33.74", SUBMISSIONS, 1).await;
+}
+
+/// Scenario: what the hub decided on a complaint of the province goes to the
+/// province and to the city, whose node is away.
+/// Guarantee: the hub shows it as delivered to the one and as waiting for the
+/// other, for as long as that is so.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_destinations_the_one_that_fails_is_shown() {
+    let world = World::new();
+    let province = world.adapter("pemda-33");
+    let mut city = world.adapter("pemda-33.74");
+    connected(&world, &city, "pemda-33.74").await;
+    city.kill();
+    submit_many(&province, vec![complaint("W-1")]).await;
+    let waiting = async |party: &str| {
+        let sync = world.hub.sync(party).await;
+        sync.deliveries.unwrap().backlog
+    };
+    eventually("one has it, the other has not", || async {
+        let place = province.place("pemda-33", DELIVERIES).await;
+        place.position == 1 && waiting("pemda-33").await == 0
+    })
+    .await;
+    assert_eq!(waiting("pemda-33.74").await, 1);
+    let verdict = world.hub.sync("pemda-33.74").await.verdict;
+    assert_ne!(verdict, v1::Verdict::Healthy as i32);
+    city.start_again();
+    eventually("it has come", || async {
+        waiting("pemda-33.74").await == 0
+    })
+    .await;
 }

@@ -3,6 +3,7 @@
 mod model;
 mod model_hub;
 mod opening;
+mod outage;
 mod schedule;
 mod steps;
 mod toy;

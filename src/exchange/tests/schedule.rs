@@ -31,9 +31,9 @@ struct Line {
     hub: End1,
 }
 
-struct World {
-    node: Node,
-    hub: Hub,
+pub(super) struct World {
+    pub(super) node: Node,
+    pub(super) hub: Hub,
     line: Option<Line>,
     /// Frames of this session came in another order: it may end for that.
     is_disturbed: bool,
@@ -93,7 +93,7 @@ impl End1 {
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             node: Node::default(),
             hub: Hub::default(),
@@ -110,7 +110,7 @@ impl World {
         }
     }
 
-    fn run(&mut self, step: &Step) {
+    pub(super) fn run(&mut self, step: &Step) {
         match step {
             Step::Submit(count) => {
                 for _ in 0..*count {
@@ -421,7 +421,7 @@ impl World {
 
     /// Until both are in line; `false` if the link is stopped for good, which
     /// both ends say.
-    fn settle(&mut self) -> bool {
+    pub(super) fn settle(&mut self) -> bool {
         for round in 0..200 {
             let is_in_session = self.line.is_some() && round % 50 > 0;
             if !is_in_session && !self.connect() {
@@ -436,7 +436,7 @@ impl World {
         true
     }
 
-    fn check_settled(&self) {
+    pub(super) fn check_settled(&self) {
         for name in &self.promised {
             let times = self.hub.accepted.get(&submission(*name).event);
             assert_eq!(times, Some(&1), "event {name}");
