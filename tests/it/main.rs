@@ -25,6 +25,7 @@ mod hostile_door;
 mod hostile_line;
 mod hostile_link;
 mod kill;
+mod recovery;
 mod rights;
 mod sessions;
 mod support;
