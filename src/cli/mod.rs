@@ -7,6 +7,7 @@
     reason = "this is the room that prints"
 )]
 
+mod backup;
 mod bench;
 mod client;
 mod complaint;
@@ -15,10 +16,13 @@ mod demo;
 mod inbox;
 mod institutions;
 mod lab;
+mod node_file;
 mod output;
 mod parties;
 mod pki;
 mod records;
+mod recover;
+mod restore;
 mod serve;
 mod status;
 mod submit;
@@ -85,6 +89,12 @@ enum Command {
     Institutions(institutions::Institutions),
     /// How the synchronisation stands
     Status(status::Status),
+    /// Copy a node's store while it runs
+    Backup(backup::Backup),
+    /// Put a copy in place of a lost store
+    Restore(restore::Restore),
+    /// Begin a new epoch after the hub went back
+    Recover(recover::Recover),
     /// Make a token for a local system
     Token(token::Token),
 }
@@ -136,6 +146,9 @@ async fn run(command: Command, output: output::Output) -> anyhow::Result<Done> {
         Command::Parties(parties) => parties.run(output).await,
         Command::Institutions(institutions) => institutions.run(output).await,
         Command::Status(status) => status.run(output).await,
+        Command::Backup(backup) => backup.run(output).await,
+        Command::Restore(restore) => restore.run(output).await,
+        Command::Recover(recover) => recover.run(output).await,
         Command::Token(token) => token.run(output),
     }
 }

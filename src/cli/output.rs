@@ -111,6 +111,12 @@ pub(super) fn time(at: Option<&crate::wire::Timestamp>) -> String {
         .map_or_else(|| "-".to_owned(), |at| at.to_string())
 }
 
+/// A moment in UTC, to the second.
+pub(super) fn moment(at: crate::domain::Micros) -> String {
+    jiff::Timestamp::from_second(at.0.div_euclid(1_000_000))
+        .map_or_else(|_| "-".to_owned(), |at| at.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -183,7 +183,16 @@ fn known_chain(local: &LocalState, position: u64) -> Option<Digest> {
 /// What the hub finds when it looks at a node's `Open`; the same two alarms,
 /// so that both sides turn red.
 pub fn hub_alarm(open: &super::Open, opened: &Opened) -> Option<(&'static str, String)> {
-    if open.epoch != opened.epoch {
+    if open.epoch > opened.epoch {
+        return Some((
+            "HUB_BEHIND",
+            format!(
+                "the node is in epoch {}, which this hub has never begun: it is in epoch {}",
+                open.epoch, opened.epoch
+            ),
+        ));
+    }
+    if open.epoch < opened.epoch {
         return None;
     }
     if opened.head.position < open.acknowledged.position

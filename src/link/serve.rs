@@ -239,7 +239,14 @@ pub async fn answer(link: &HubLink, open: &Open) -> Result<(Heads, Opened), Stor
     } else {
         (None, root, None)
     };
-    let ended = store.ended_epoch(party).await?;
+    let ended = if is_same_epoch {
+        None
+    } else {
+        store
+            .catch_up(party, open.epoch, open.received.position)
+            .await?;
+        store.ended_epoch(party, open.epoch).await?
+    };
     let opened = Opened {
         version: PROTOCOL_VERSION,
         capabilities: Vec::new(),

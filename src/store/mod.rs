@@ -30,9 +30,9 @@ use crate::{
 
 pub use error::StoreError;
 pub use values::{
-    AcceptBatch, ComplaintRecord, CopyWanted, Counts, EndedEpoch, Heads, HistoryRecord,
-    IncomingEntry, JournalEntry, NewSubmission, Receipt, ReceiveBatch, ReceivedEntry, Registry,
-    SessionToken, SubmitRefusal, UnmappedStatus,
+    AcceptBatch, ComplaintRecord, CopyWanted, Counts, EarlierInbox, EndedEpoch, Heads,
+    HistoryRecord, IncomingEntry, JournalEntry, NewSubmission, Receipt, ReceiveBatch,
+    ReceivedEntry, Registry, SessionToken, SubmitRefusal, ToldBefore, UnmappedStatus,
 };
 
 /// What every answer of a store looks like: it comes when the commit is on
@@ -89,6 +89,24 @@ pub trait Store: Send + Sync + 'static {
     /// The local system has taken over everything through this position of
     /// the deliveries. Never goes back, never beyond the head.
     fn consume(&self, party: &PartyId, through: u64) -> Answer<'_, u64>;
+
+    /// Adapter: what ended epochs left that the local system has not taken
+    /// over, the oldest first. It is handed over before anything of the epoch
+    /// in force.
+    fn earlier_inboxes(&self, party: &PartyId) -> Answer<'_, Vec<EarlierInbox>>;
+
+    /// As [`Store::read`], of the deliveries of an ended epoch: (epoch, first
+    /// position), (entries, bytes) at most.
+    fn read_earlier(
+        &self,
+        party: &PartyId,
+        from: (u64, u64),
+        max: (usize, usize),
+    ) -> Answer<'_, Vec<JournalEntry>>;
+
+    /// As [`Store::consume`], of the deliveries of this epoch, which may have
+    /// ended.
+    fn consume_in(&self, party: &PartyId, epoch: u64, through: u64) -> Answer<'_, u64>;
 
     /// Takes hand-overs from a door: dedup, journal entry, complaint view, in
     /// one commit with whatever else waits. One result per item, in order; a
@@ -205,8 +223,14 @@ pub trait HubStore: Store {
     /// [`StoreError::Mismatch`] if the journal does not stand at `expected`.
     fn accept(&self, party: &PartyId, batch: AcceptBatch) -> Answer<'_, Place>;
 
-    /// Where the epoch before the current one ended, if there was one.
-    fn ended_epoch(&self, party: &PartyId) -> Answer<'_, Option<EndedEpoch>>;
+    /// Where this epoch of a party ended, if it has ended here.
+    fn ended_epoch(&self, party: &PartyId, epoch: u64) -> Answer<'_, Option<EndedEpoch>>;
+
+    /// A node comes from an epoch that has ended, or from none (0), and holds
+    /// its deliveries through `received`: what it lacks of ended epochs is put
+    /// behind the deliveries of the one in force. Nothing is put there twice,
+    /// but when this was cut by a crash; a node knows again what it has had.
+    fn catch_up(&self, party: &PartyId, node_epoch: u64, received: u64) -> Answer<'_, ()>;
 
     /// Keeps a place of a deliveries journal that the link computed, so that
     /// [`Store::place_at`] need not hash from the beginning.

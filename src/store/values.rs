@@ -56,6 +56,17 @@ pub struct EndedEpoch {
     pub deliveries: Place,
 }
 
+/// What an ended epoch left in an inbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EarlierInbox {
+    /// Which epoch.
+    pub epoch: u64,
+    /// Its last delivery.
+    pub head: u64,
+    /// Consumed by the local system.
+    pub consumed_through: u64,
+}
+
 /// An entry as it travels, with its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalEntry {
@@ -65,6 +76,21 @@ pub struct JournalEntry {
     pub stored_at: Micros,
     /// What travels.
     pub entry: Entry,
+    /// What of a delivery an earlier epoch brought already: the door does not
+    /// hand it over again.
+    pub told_before: ToldBefore,
+}
+
+/// What of a delivery an earlier epoch brought already.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ToldBefore {
+    /// None of it.
+    #[default]
+    Nothing,
+    /// The decisions at these places.
+    Decisions(BTreeSet<u32>),
+    /// All of it.
+    Everything,
 }
 
 /// A hand-over, made into an event and parts.

@@ -130,6 +130,9 @@ fn help_shows_examples_and_exit_codes_are_kept() {
         "institutions",
         "institutions add",
         "status",
+        "backup",
+        "restore",
+        "recover",
         "token",
     ];
     for command in commands {

@@ -104,7 +104,7 @@ async fn send(
     unanswered
 }
 
-async fn items(node: &crate::support::Node) -> Vec<v1::InboxItem> {
+pub(crate) async fn items(node: &crate::support::Node) -> Vec<v1::InboxItem> {
     let mut gateway = node.gateway().await;
     let mut after = String::new();
     let mut all = Vec::new();
@@ -128,7 +128,7 @@ async fn items(node: &crate::support::Node) -> Vec<v1::InboxItem> {
     }
 }
 
-async fn decisions(node: &crate::support::Node) -> Vec<v1::Decision> {
+pub(crate) async fn decisions(node: &crate::support::Node) -> Vec<v1::Decision> {
     let items = items(node).await.into_iter();
     items
         .filter_map(|item| match item.item {

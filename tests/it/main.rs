@@ -27,6 +27,7 @@ mod hostile_door;
 mod hostile_line;
 mod hostile_link;
 mod kill;
+mod recovery;
 mod reliability;
 mod rights;
 mod sessions;

@@ -55,6 +55,8 @@ impl AdapterStore for SqliteStore {
         let party = party.clone();
         async move {
             let name = party.clone();
+            // From now on the disk is asked what is left of ended epochs.
+            self.earlier().insert(party.clone());
             self.write(move |tx| tx.adopt_epoch(&name, epoch, resend_after))
                 .await?;
             self.reappend(&party).await

@@ -18,6 +18,48 @@ fn lost(path: &Path, what: &str) -> StoreError {
     StoreError::Corrupt(format!("{} {what}: {WHAT_TO_DO}", path.display()))
 }
 
+/// Only its owner may look into it.
+pub(super) fn make_directory(directory: &Path) -> Result<(), StoreError> {
+    let failed = |error| {
+        StoreError::Unavailable(format!(
+            "the data directory {} can't be made: {error}",
+            directory.display()
+        ))
+    };
+    if directory.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(directory).map_err(failed)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// One process at a time: a second one would decide beside the first.
+pub(super) fn lock(directory: &Path) -> Result<fs::File, StoreError> {
+    let path = directory.join("lock");
+    let mut how = fs::OpenOptions::new();
+    // Not emptied: what stands in it says that a store was made here.
+    how.read(true).append(true).create(true);
+    let file = how.open(&path).map_err(|error| {
+        StoreError::Unavailable(format!("{} can't be made: {error}", path.display()))
+    })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(StoreError::Invalid(format!(
+            "another process uses the data directory {}: stop it, or configure another directory",
+            directory.display()
+        ))),
+        Err(fs::TryLockError::Error(error)) => Err(StoreError::Unavailable(format!(
+            "{} can't be locked: {error}",
+            path.display()
+        ))),
+    }
+}
+
 /// Refuses a directory that has held a store whose file is gone or empty:
 /// SQLite would make a new one in its place.
 ///

@@ -21,6 +21,7 @@ use crate::{
 use super::{
     SqliteStore, damaged,
     deliver::Pending,
+    epoch,
     journal::row_id,
     lookup::{Whose, complaint_row},
     writer::Tx,
@@ -64,9 +65,28 @@ impl HubStore for SqliteStore {
         })
     }
 
-    fn ended_epoch(&self, _party: &PartyId) -> Answer<'_, Option<EndedEpoch>> {
-        // Nothing begins a new epoch yet but a party's first meeting.
-        async { Ok(None) }.boxed()
+    fn ended_epoch(&self, party: &PartyId, epoch: u64) -> Answer<'_, Option<EndedEpoch>> {
+        let party = party.clone();
+        self.read(move |connection, _| epoch::ended(connection, &party, epoch))
+    }
+
+    fn catch_up(&self, party: &PartyId, node_epoch: u64, received: u64) -> Answer<'_, ()> {
+        let party = party.clone();
+        async move {
+            let name = party.clone();
+            let all = self
+                .read(move |connection, _| epoch::lacking(connection, &name, node_epoch, received));
+            for lacking in all.await? {
+                let mut next = Some(lacking.after());
+                while let Some(done) = next {
+                    let name = party.clone();
+                    let page = self.write(move |tx| tx.catch_up(&name, lacking, done));
+                    next = page.await?;
+                }
+            }
+            Ok(())
+        }
+        .boxed()
     }
 
     fn mark(&self, party: &PartyId, place: Place) -> Answer<'_, ()> {

@@ -9,7 +9,7 @@ use crate::{
     store::{CopyWanted, Counts, Heads, JournalEntry, SessionToken, StoreError, entry_size},
 };
 
-use super::{blob16, damaged, digest, memory::Fresh, writer::Tx};
+use super::{blob16, damaged, digest, memory::Fresh, receive_again::told_before, writer::Tx};
 
 /// Bits of a row id that hold the position.
 const POSITION_BITS: u32 = 36;
@@ -245,10 +245,11 @@ pub(super) fn read(
         }
         let handover: Option<Vec<u8>> = row.get(4)?;
         let event: Vec<u8> = row.get(3)?;
+        let flags: i64 = row.get(6)?;
         let parts = if event.is_empty() {
             Vec::new()
         } else {
-            parts_of(connection, row.get(5)?, row.get::<_, i64>(6)?)?
+            parts_of(connection, row.get(5)?, flags)?
         };
         let entry = JournalEntry {
             position,
@@ -259,6 +260,7 @@ pub(super) fn read(
                 parts,
                 handover_digest: handover.map(|bytes| digest(&bytes)).transpose()?,
             },
+            told_before: told_before(connection, row.get(0)?, flags)?,
         };
         bytes += entry_size(&entry.entry);
         if bytes > max_bytes && !found.is_empty() {
@@ -324,6 +326,70 @@ fn kind_from(number: i64) -> Result<PartKind, StoreError> {
     }
 }
 
+/// The number of a journal; it is made if it is not there.
+pub(super) fn put_journal(
+    connection: &Connection,
+    party: &PartyId,
+    direction: u8,
+    epoch: u64,
+) -> Result<i64, StoreError> {
+    let key = params![party.as_str(), direction, epoch as i64];
+    connection
+        .prepare_cached(
+            "INSERT INTO journal (party, direction, epoch) VALUES (?1, ?2, ?3) \
+             ON CONFLICT DO NOTHING",
+        )?
+        .execute(key)?;
+    let id = connection
+        .prepare_cached(
+            "SELECT id FROM journal WHERE party = ?1 AND direction = ?2 AND epoch = ?3",
+        )?
+        .query_row(key, |row| row.get(0))?;
+    Ok(id)
+}
+
+/// Writes where a party's journals stand.
+pub(super) fn save_state(connection: &Connection, state: &PartyState) -> Result<(), StoreError> {
+    let counts = state.counts;
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO party_state (party, epoch, submissions, deliveries, \
+             head, head_chain, acknowledged, acknowledged_chain, delivered, \
+             delivered_acknowledged, delivered_acknowledged_chain, consumed, token, \
+             copy_first, copy_last, copy_chain, aside_journal, aside_from, aside_to, \
+             accepted, duplicates, rejected, parked, repeated) VALUES (?1, ?2, ?3, ?4, \
+             ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, \
+             ?21, ?22, ?23, ?24)",
+        )?
+        .execute(params![
+            state.party.as_str(),
+            state.epoch as i64,
+            state.submissions,
+            state.deliveries,
+            state.head.position as i64,
+            state.head.chain.as_bytes(),
+            state.acknowledged.position as i64,
+            state.acknowledged.chain.as_bytes(),
+            state.delivered as i64,
+            state.delivered_acknowledged.position as i64,
+            state.delivered_acknowledged.chain.as_bytes(),
+            state.consumed as i64,
+            state.token.map(|token| token.0.to_vec()),
+            state.copy.map(|copy| copy.first as i64),
+            state.copy.map(|copy| copy.last as i64),
+            state.copy.map(|copy| copy.end_chain.as_bytes().to_vec()),
+            state.aside_journal,
+            state.aside_from as i64,
+            state.aside_to as i64,
+            counts.accepted as i64,
+            counts.duplicates as i64,
+            counts.rejected as i64,
+            counts.parked as i64,
+            counts.repeated_handovers as i64,
+        ])?;
+    Ok(())
+}
+
 /// One more row of a submissions journal.
 pub(super) struct NewRow<'a> {
     pub(super) event: &'a [u8],
@@ -387,20 +453,7 @@ impl Tx<'_> {
         direction: u8,
         epoch: u64,
     ) -> Result<i64, StoreError> {
-        let key = params![party.as_str(), direction, epoch as i64];
-        self.connection
-            .prepare_cached(
-                "INSERT INTO journal (party, direction, epoch) VALUES (?1, ?2, ?3) \
-                 ON CONFLICT DO NOTHING",
-            )?
-            .execute(key)?;
-        let id = self
-            .connection
-            .prepare_cached(
-                "SELECT id FROM journal WHERE party = ?1 AND direction = ?2 AND epoch = ?3",
-            )?
-            .query_row(key, |row| row.get(0))?;
-        Ok(id)
+        put_journal(self.connection, party, direction, epoch)
     }
 
     pub(super) fn aside_journal(&self, party: &PartyId) -> Result<i64, StoreError> {
@@ -413,43 +466,7 @@ impl Tx<'_> {
             let Some(state) = self.states.get(&party) else {
                 continue;
             };
-            let counts = state.counts;
-            self.connection
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO party_state (party, epoch, submissions, deliveries, \
-                     head, head_chain, acknowledged, acknowledged_chain, delivered, \
-                     delivered_acknowledged, delivered_acknowledged_chain, consumed, token, \
-                     copy_first, copy_last, copy_chain, aside_journal, aside_from, aside_to, \
-                     accepted, duplicates, rejected, parked, repeated) VALUES (?1, ?2, ?3, ?4, \
-                     ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, \
-                     ?21, ?22, ?23, ?24)",
-                )?
-                .execute(params![
-                    state.party.as_str(),
-                    state.epoch as i64,
-                    state.submissions,
-                    state.deliveries,
-                    state.head.position as i64,
-                    state.head.chain.as_bytes(),
-                    state.acknowledged.position as i64,
-                    state.acknowledged.chain.as_bytes(),
-                    state.delivered as i64,
-                    state.delivered_acknowledged.position as i64,
-                    state.delivered_acknowledged.chain.as_bytes(),
-                    state.consumed as i64,
-                    state.token.map(|token| token.0.to_vec()),
-                    state.copy.map(|copy| copy.first as i64),
-                    state.copy.map(|copy| copy.last as i64),
-                    state.copy.map(|copy| copy.end_chain.as_bytes().to_vec()),
-                    state.aside_journal,
-                    state.aside_from as i64,
-                    state.aside_to as i64,
-                    counts.accepted as i64,
-                    counts.duplicates as i64,
-                    counts.rejected as i64,
-                    counts.parked as i64,
-                    counts.repeated_handovers as i64,
-                ])?;
+            save_state(self.connection, state)?;
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use crate::{
     domain::{Decision, DeliveryRecord, EventId, Micros, PartyId},
     exchange::{Direction, Entry},
-    store::{Heads, JournalEntry, ReceivedEntry, entry_size},
+    store::{Heads, JournalEntry, ReceivedEntry, ToldBefore, entry_size},
 };
 
 use super::journal::PartyState;
@@ -344,6 +344,7 @@ pub(super) fn fresh_entry(
             position,
             stored_at,
             entry,
+            told_before: ToldBefore::default(),
         },
     }
 }

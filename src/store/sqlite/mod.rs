@@ -6,13 +6,16 @@
 
 mod accept;
 mod adapter;
+mod backup;
 mod ceiling;
 mod decisions;
 mod deliver;
 mod directory;
+mod epoch;
 mod erase;
 mod file;
 mod hub;
+mod inbox;
 mod journal;
 mod lookup;
 mod memory;
@@ -20,6 +23,7 @@ mod node;
 mod node_view;
 mod opening;
 mod receive;
+mod receive_again;
 mod view;
 mod work_items;
 mod writer;
@@ -28,9 +32,10 @@ mod writer;
 mod tests;
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
@@ -49,10 +54,12 @@ use crate::{
 };
 
 use super::{
-    Answer, ComplaintRecord, Counts, HeaderEncoder, Heads, JournalEntry, NewSubmission, Receipt,
-    Registry, Store, StoreError, SubmitRefusal, UnmappedStatus,
+    Answer, ComplaintRecord, Counts, EarlierInbox, HeaderEncoder, Heads, JournalEntry,
+    NewSubmission, Receipt, Registry, Store, StoreError, SubmitRefusal, UnmappedStatus,
 };
+pub use backup::{CopyFacts, backup, check, restore};
 pub use ceiling::group_commit_ceiling;
+pub use epoch::{Recovered, RecoveredParty, recover};
 use journal::{fresh_heads, load_state};
 use memory::{Expected, Memory};
 use writer::{Message, QUEUE, Tx, Wakers};
@@ -119,6 +126,8 @@ struct Shared {
     memory: Memory,
     expected: Expected,
     readers: Mutex<Vec<Connection>>,
+    /// Parties whose inbox still holds something of an ended epoch.
+    earlier: Mutex<BTreeSet<PartyId>>,
     path: PathBuf,
 }
 
@@ -156,8 +165,8 @@ impl SqliteStore {
     /// can't be written; [`StoreError::Corrupt`] if the file is damaged or gone.
     pub fn open(options: Options) -> Result<Self, StoreError> {
         let directory = &options.directory;
-        make_directory(directory)?;
-        let mut lock = lock(directory)?;
+        file::make_directory(directory)?;
+        let mut lock = file::lock(directory)?;
         let path = directory.join("jembatan.db");
         file::check_presence(&path, &mut lock)?;
         let mut connection = connect(&path).map_err(|error| file::explain(&path, error))?;
@@ -167,8 +176,14 @@ impl SqliteStore {
         let (instance_id, dedup_key) =
             identify(&connection, &options).map_err(|error| file::explain(&path, error))?;
         file::note_presence(&mut lock, &instance_id)?;
+        epoch::check_mark(&connection, options.role, directory)?;
         let dedup_key = Hmac::<Sha256>::new_from_slice(&dedup_key)
             .map_err(|_| damaged("the store's own key"))?;
+        // A hub tells again what was not consumed: it has no earlier inboxes.
+        let earlier = match options.role {
+            NodeRole::Adapter => inbox::parties_with_earlier(&connection)?,
+            NodeRole::Hub => BTreeSet::new(),
+        };
         let (registry, _) = watch::channel(Arc::new(Registry::default()));
         let shared = Arc::new(Shared {
             is_hub: options.role == NodeRole::Hub,
@@ -186,6 +201,7 @@ impl SqliteStore {
                 NodeRole::Hub => Direction::Deliveries,
             }),
             readers: Mutex::new(Vec::new()),
+            earlier: Mutex::new(earlier),
             path,
         });
         shared.reload_registry(&connection);
@@ -200,6 +216,11 @@ impl SqliteStore {
             queue,
             _lock: Arc::new(lock),
         })
+    }
+
+    fn earlier(&self) -> MutexGuard<'_, BTreeSet<PartyId>> {
+        let earlier = self.shared.earlier.lock();
+        earlier.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does something in the writer's next transaction.
@@ -349,6 +370,29 @@ impl Store for SqliteStore {
         })
     }
 
+    fn earlier_inboxes(&self, party: &PartyId) -> Answer<'_, Vec<EarlierInbox>> {
+        if !self.earlier().contains(party) {
+            return std::future::ready(Ok(Vec::new())).boxed();
+        }
+        let name = party.clone();
+        self.read(move |connection, _| inbox::earlier(connection, &name))
+    }
+
+    fn read_earlier(
+        &self,
+        party: &PartyId,
+        from: (u64, u64),
+        max: (usize, usize),
+    ) -> Answer<'_, Vec<JournalEntry>> {
+        let party = party.clone();
+        self.read(move |connection, _| inbox::read_earlier(connection, &party, from, max))
+    }
+
+    fn consume_in(&self, party: &PartyId, epoch: u64, through: u64) -> Answer<'_, u64> {
+        let party = party.clone();
+        self.write(move |tx| tx.consume_in(&party, epoch, through))
+    }
+
     fn submit(
         &self,
         batch: Vec<NewSubmission>,
@@ -457,47 +501,6 @@ impl Store for SqliteStore {
                 .clear();
         }
         .boxed()
-    }
-}
-
-fn make_directory(directory: &Path) -> Result<(), StoreError> {
-    let failed = |error| {
-        StoreError::Unavailable(format!(
-            "the data directory {} can't be made: {error}",
-            directory.display()
-        ))
-    };
-    if directory.is_dir() {
-        return Ok(());
-    }
-    fs::create_dir_all(directory).map_err(failed)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).map_err(failed)?;
-    }
-    Ok(())
-}
-
-/// One process at a time: a second one would decide beside the first.
-fn lock(directory: &Path) -> Result<fs::File, StoreError> {
-    let path = directory.join("lock");
-    let mut how = fs::OpenOptions::new();
-    // Not emptied: what stands in it says that a store was made here.
-    how.read(true).append(true).create(true);
-    let file = how.open(&path).map_err(|error| {
-        StoreError::Unavailable(format!("{} can't be made: {error}", path.display()))
-    })?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(StoreError::Invalid(format!(
-            "another process uses the data directory {}: stop it, or configure another directory",
-            directory.display()
-        ))),
-        Err(fs::TryLockError::Error(error)) => Err(StoreError::Unavailable(format!(
-            "{} can't be locked: {error}",
-            path.display()
-        ))),
     }
 }
 

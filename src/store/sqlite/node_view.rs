@@ -16,7 +16,7 @@ use super::{
     blob16, damaged,
     journal::{PartyState, load_state},
     lookup::{Whose, complaint_row},
-    view::{entry_of, receipt_of_row, reference_of, rows_about},
+    view::{entry_of, is_of_party, receipt_of_row, reference_of, rows_about},
 };
 
 /// A header as it is kept beside the history of an adapter.
@@ -151,7 +151,7 @@ fn node_history(
     }
     let mut seen = Vec::new();
     for row in rows_about(connection, Whose::Party(&state.party), id)? {
-        let journal_is_own = row >> 36 == state.submissions || row >> 36 == state.aside_journal;
+        let journal_is_own = is_of_party(connection, state, row)?;
         // After a re-append the same event may stand twice: the first counts.
         let event: Option<Vec<u8>> = connection
             .prepare_cached("SELECT event_id FROM submission WHERE id = ?1")?

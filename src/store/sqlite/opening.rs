@@ -5,13 +5,14 @@ use rusqlite::{OptionalExtension as _, params};
 
 use crate::{
     domain::{ComplaintId, Digest, EventId, Micros, Outcome, PartyId},
-    exchange::{Direction, Place, event_digest, next_chain},
+    exchange::{Place, event_digest, next_chain},
     store::{CopyWanted, IncomingEntry, StoreError},
 };
 
 use super::{
     blob16, damaged,
     decisions::read_decision,
+    epoch,
     journal::{NewRow, row_id, submission_chain},
     lookup::{Whose, complaint_row},
     memory::Fresh,
@@ -66,19 +67,24 @@ impl Tx<'_> {
         epoch: u64,
         resend_after: u64,
     ) -> Result<(), StoreError> {
-        self.set_aside(party, resend_after)?;
-        let submissions = self.journal(party, Direction::Submissions.number(), epoch)?;
-        let deliveries = self.journal(party, Direction::Deliveries.number(), epoch)?;
-        let state = self.state(party)?;
-        state.epoch = epoch;
-        state.submissions = submissions;
-        state.deliveries = deliveries;
-        state.head = Place::root(party, Direction::Submissions, epoch);
-        state.acknowledged = state.head;
-        state.delivered = 0;
-        state.delivered_acknowledged = Place::root(party, Direction::Deliveries, epoch);
-        state.consumed = 0;
-        state.copy = None;
+        // A second call, after a cut, must not end the epoch that it began.
+        if self.state(party)?.epoch == epoch {
+            return Ok(());
+        }
+        // Without proof of what the hub holds everything goes again, also what
+        // earlier epochs brought: its dedup answers what it has.
+        if resend_after == 0 {
+            self.set_all_aside(party)?;
+        } else {
+            self.set_aside(party, resend_after)?;
+        }
+        let mut state = self.state(party)?.clone();
+        if state.epoch != 0 {
+            let held = state.delivered_acknowledged;
+            epoch::keep_ended(self.connection, &state, held, 0)?;
+        }
+        epoch::enter(self.connection, &mut state, epoch)?;
+        *self.state(party)? = state;
         self.touch(party);
         Ok(())
     }
@@ -89,12 +95,12 @@ impl Tx<'_> {
     fn set_aside(&mut self, party: &PartyId, after: u64) -> Result<(), StoreError> {
         self.reappend(party, u64::MAX)?;
         self.fresh.push(Fresh::Forget(party.clone()));
-        let aside = self.aside_journal(party)?;
         let state = self.state(party)?.clone();
         let head = state.head.position;
         if head <= after {
             return Ok(());
         }
+        let aside = self.aside_journal(party)?;
         for position in after + 1..=head {
             let from = row_id(state.submissions, position);
             let to = row_id(aside, state.aside_to + position - after);
@@ -105,6 +111,28 @@ impl Tx<'_> {
         let state = self.state(party)?;
         state.aside_journal = aside;
         state.aside_to += head - after;
+        Ok(())
+    }
+
+    /// Moves all own submissions of all epochs out of their journals.
+    fn set_all_aside(&mut self, party: &PartyId) -> Result<(), StoreError> {
+        self.reappend(party, u64::MAX)?;
+        self.fresh.push(Fresh::Forget(party.clone()));
+        let rows = self.own_submissions(party)?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let aside = self.aside_journal(party)?;
+        let mut last = self.state(party)?.aside_to;
+        for from in rows {
+            last += 1;
+            if let Some(moving) = self.moving(from)? {
+                self.move_row(party, &moving, from, row_id(aside, last))?;
+            }
+        }
+        let state = self.state(party)?;
+        state.aside_journal = aside;
+        state.aside_to = last;
         Ok(())
     }
 
@@ -172,6 +200,11 @@ impl Tx<'_> {
                 "UPDATE part SET id = id + (?2 - ?1) * 4 \
                  WHERE id BETWEEN ?1 * 4 AND ?1 * 4 + 3",
             )?
+            .execute([old, new])?;
+        // Decided in an epoch that ended: what was said stays said until the
+        // hub says it anew.
+        self.connection
+            .prepare_cached("UPDATE OR REPLACE decision SET row = ?2 WHERE row = ?1")?
             .execute([old, new])?;
         if let Some(event_id) = &moving.event_id {
             self.moved(party, event_id, moving.complaint_id.as_ref(), (old, new))?;

@@ -18,6 +18,8 @@ use super::{
     writer::Tx,
 };
 
+/// Parts as they came.
+pub(super) const READABLE: i64 = 3;
 /// Where the hub says that a complaint stands.
 struct Standing<'a> {
     revision: u32,
@@ -45,11 +47,21 @@ impl Tx<'_> {
             )));
         }
         let first = state.delivered + 1;
+        let is_later_epoch = self.has_ended_epochs(party)?;
         for (place, received) in batch.entries.iter().enumerate() {
-            let row = self
-                .state(party)?
-                .row(Direction::Deliveries, first + place as u64);
-            self.receive_one(party, row, received, batch.now)?;
+            let position = first + place as u64;
+            let row = self.state(party)?.row(Direction::Deliveries, position);
+            let again = match is_later_epoch {
+                true => self.receive_again(party, row, received, batch.now)?,
+                false => None,
+            };
+            match again {
+                None => self.receive_one(party, row, received, batch.now)?,
+                Some(true) if self.state(party)?.consumed + 1 == position => {
+                    self.state(party)?.consumed = position;
+                }
+                Some(_) => {}
+            }
         }
         let state = self.state(party)?;
         state.delivered = batch.head.position;
@@ -64,6 +76,23 @@ impl Tx<'_> {
         Ok(batch.head)
     }
 
+    pub(super) fn put_delivery(
+        &self,
+        row: i64,
+        received: &ReceivedEntry,
+        (now, flags): (Micros, i64),
+    ) -> Result<(), StoreError> {
+        let entry = &received.entry;
+        let event = (!entry.event.is_empty()).then_some(&*entry.event);
+        self.connection
+            .prepare_cached(
+                "INSERT INTO delivery (id, stored_at, header, event, readable) \
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![row, now.0, &*entry.header, event, flags])?;
+        Ok(())
+    }
+
     fn receive_one(
         &mut self,
         party: &PartyId,
@@ -71,25 +100,20 @@ impl Tx<'_> {
         received: &ReceivedEntry,
         now: Micros,
     ) -> Result<(), StoreError> {
-        let entry = &received.entry;
-        let event = (!entry.event.is_empty()).then_some(&*entry.event);
-        self.connection
-            .prepare_cached(
-                "INSERT INTO delivery (id, stored_at, header, event) VALUES (?1, ?2, ?3, ?4)",
-            )?
-            .execute(params![row, now.0, &*entry.header, event])?;
-        self.put_parts(row, &entry.parts)?;
+        self.put_delivery(row, received, (now, READABLE))?;
+        self.put_parts(row, &received.entry.parts)?;
         match &received.record {
             Some(DeliveryRecord::Event(header)) => {
                 self.heard_event(party, row, header, received.event.as_ref())
             }
             Some(DeliveryRecord::Decisions(set)) => {
-                if set.epoch != self.state(party)?.epoch {
+                let state = self.state(party)?;
+                if set.epoch != state.epoch {
                     return Ok(());
                 }
-                for (place, decision) in set.decisions.iter().enumerate() {
-                    let position = set.first_position + place as u64;
-                    self.heard_decision(party, position, decision)?;
+                let first = state.row(Direction::Submissions, set.first_position);
+                for (row, decision) in (first..).zip(&set.decisions) {
+                    self.heard_decision(party, row, decision)?;
                 }
                 let through = set.first_position + set.decisions.len() as u64 - 1;
                 self.acknowledged_by_decision(party, through)
@@ -98,7 +122,7 @@ impl Tx<'_> {
         }
     }
 
-    fn heard_event(
+    pub(super) fn heard_event(
         &mut self,
         party: &PartyId,
         row: i64,
@@ -123,6 +147,7 @@ impl Tx<'_> {
                 json
             ])?;
         self.stands(
+            party,
             view,
             &header.complaint_id,
             &Standing {
@@ -143,13 +168,12 @@ impl Tx<'_> {
         Ok(())
     }
 
-    fn heard_decision(
+    pub(super) fn heard_decision(
         &mut self,
         party: &PartyId,
-        position: u64,
+        row: i64,
         decision: &Decision,
     ) -> Result<(), StoreError> {
-        let row = self.state(party)?.row(Direction::Submissions, position);
         if self.put_decision(row, decision)? {
             self.count(party, decision.outcome)?;
         }
@@ -162,6 +186,7 @@ impl Tx<'_> {
         ) {
             let view = self.view(party, complaint)?;
             self.stands(
+                party,
                 view,
                 complaint,
                 &Standing {
@@ -200,17 +225,21 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Where the complaint stands, by the hub's word; never backwards.
+    /// Where the complaint stands, by the hub's word; never backwards within
+    /// an epoch. A hub that went back says it anew in the next one.
     fn stands(
-        &self,
+        &mut self,
+        party: &PartyId,
         view: i64,
         complaint: &ComplaintId,
         now: &Standing<'_>,
     ) -> Result<(), StoreError> {
+        let epoch = self.state(party)?.epoch as i64;
         self.connection
             .prepare_cached(
                 "UPDATE complaint_view SET status = ?3, handler = ?4, tracking_id = ?5, \
-                 answer_missing = ?6, revision = ?2 WHERE id = ?1 AND revision <= ?2",
+                 answer_missing = ?6, revision = ?2, epoch = ?7 \
+                 WHERE id = ?1 AND (revision <= ?2 OR epoch < ?7)",
             )?
             .execute(params![
                 view,
@@ -218,7 +247,8 @@ impl Tx<'_> {
                 now.status.code(),
                 now.handler.map(|code| code.as_str()),
                 now.tracking_id.as_str(),
-                now.answer_missing
+                now.answer_missing,
+                epoch
             ])?;
         // One in a billion billion: the hub's key is not ours.
         let number = now.tracking_id.number();
@@ -279,12 +309,16 @@ impl Tx<'_> {
             .prepare_cached("SELECT row FROM history WHERE complaint = ?1 AND event_id = ?2")?
             .query_row(params![view, event_id.as_bytes()], |row| row.get(0))
             .optional()?;
+        let delivered = match delivered {
+            Some(row) => Some(row),
+            None => self.told_row(view, event_id.as_bytes())?,
+        };
         rows.extend(delivered);
         self.erase_at_node(&rows, &sha256, by)
     }
 
     /// A decision on `through` acknowledges through it.
-    fn acknowledged_by_decision(
+    pub(super) fn acknowledged_by_decision(
         &mut self,
         party: &PartyId,
         through: u64,

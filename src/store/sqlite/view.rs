@@ -18,6 +18,7 @@ use super::{
     decisions::read_decision,
     deliver::{ToldEvent, header},
     digest,
+    epoch::party_of_row,
     journal::{PartyState, load_state, parts_of, position_of, readable_bits, row_id},
     lookup::{Known, Whose, by_tracking_id, complaint_row, filed_row, find_event},
 };
@@ -47,8 +48,12 @@ pub(super) fn receipt_of_row(
         Some(bytes) => Some(ComplaintId::from_bytes(blob16(&bytes)?)),
         None => decision.as_ref().and_then(|found| found.complaint_id),
     };
-    let is_acknowledged =
-        row >> 36 == state.submissions && position_of(row) <= state.acknowledged.position;
+    // What stayed in the journal of an ended epoch the hub holds.
+    let is_acknowledged = if row >> 36 == state.submissions {
+        position_of(row) <= state.acknowledged.position
+    } else {
+        row >> 36 != state.aside_journal
+    };
     let progress = match decision.as_ref().map(|found| found.outcome) {
         Some(outcome) => outcome.progress(),
         None if is_acknowledged || is_hub => Progress::AtHub,
@@ -61,6 +66,18 @@ pub(super) fn receipt_of_row(
         repeated: false,
         decision,
     }))
+}
+
+/// Whether a row stands in a journal of this party, in whatever epoch.
+pub(super) fn is_of_party(
+    connection: &Connection,
+    state: &PartyState,
+    row: i64,
+) -> Result<bool, StoreError> {
+    if row >> 36 == state.submissions {
+        return Ok(true);
+    }
+    Ok(party_of_row(connection, row)?.as_deref() == Some(state.party.as_str()))
 }
 
 /// The receipt of an own event, by its id.
@@ -81,11 +98,13 @@ pub(super) fn receipt(
     };
     let filed = filed_row(connection, whose, complaint)?;
     let known = find_event(connection, event, filed)?;
-    // Ids are derived from the party, but a hub keeps those of all parties.
-    let known = known.filter(|known| !is_hub || known.row >> 36 == state.submissions);
     let Some(Known { row, .. }) = known else {
         return Ok(None);
     };
+    // Ids are derived from the party, but a hub keeps those of all parties.
+    if is_hub && !is_of_party(connection, &state, row)? {
+        return Ok(None);
+    }
     receipt_of_row(connection, &state, is_hub, row)
 }
 

@@ -1,0 +1,65 @@
+//! `jembatan backup`: a consistent copy, while the node runs.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::store::sqlite::{CopyFacts, backup};
+
+use super::{
+    Done,
+    node_file::NodeFile,
+    now,
+    output::{Output, json, line},
+};
+
+/// Copy the store of a node while it runs (as the user that the node runs as).
+/// The copy is one moment of the store, checked, and marked as a copy
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  jembatan backup --config /etc/jembatan/hub.toml /backup/hub-2026-11-24.db
+  jembatan backup --config adapter.toml /backup/today/        becomes /backup/today/jembatan.db
+  jembatan backup --config hub.toml /backup/now.db --output json
+Nothing is written over. The node need not stop, and its writer never waits; it
+may also be stopped. A copy holds what citizens wrote: keep it as safe as the
+store itself. Certificates and settings are not in it.")]
+pub(super) struct Backup {
+    /// The node's configuration file
+    #[arg(long, short, value_name = "FILE")]
+    config: PathBuf,
+    /// The file to make, or a directory that is there
+    target: PathBuf,
+}
+
+impl Backup {
+    pub(super) async fn run(self, output: Output) -> anyhow::Result<Done> {
+        let node = NodeFile::read(&self.config)?;
+        let target = self.target;
+        let made =
+            tokio::task::spawn_blocking(move || backup(&node.directory, &target, now())).await??;
+        if output.is_json(false) {
+            json(&facts(&made))?;
+        } else {
+            line(format!(
+                "{}: a copy of the {} {}, {} bytes, whole",
+                made.path.display(),
+                made.role,
+                hex::encode(made.instance_id),
+                made.bytes
+            ))?;
+        }
+        Ok(Done::All)
+    }
+}
+
+/// What a copy is, for machines.
+pub(super) fn facts(copy: &CopyFacts) -> serde_json::Value {
+    serde_json::json!({
+        "path": copy.path,
+        "role": copy.role,
+        "instanceId": hex::encode(copy.instance_id),
+        "copiedAt": copy.copied_at.map(super::output::moment),
+        "bytes": copy.bytes,
+    })
+}

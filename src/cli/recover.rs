@@ -1,0 +1,120 @@
+//! `jembatan recover`: the hub's operator begins a new epoch after the hub went
+//! back.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::store::sqlite::{Recovered, RecoveredParty, recover};
+
+use super::{
+    Done,
+    node_file::NodeFile,
+    now,
+    output::{Output, Table, json, line, moment},
+};
+
+/// Begin a new epoch for every party, after the hub was restored from an older
+/// state. The hub must not run
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  jembatan recover --config hub.toml --dry-run     what is kept, sent again, lost
+  jembatan recover --config hub.toml
+  jembatan recover --config hub.toml --output json
+When: `jembatan hub` refuses to serve from a copy, or links stop as HUB_BEHIND or
+JOURNAL_FORKED after the hub's files were put back by other means.
+What: complaints, decisions, Tracking IDs and the memory of duplicates stay;
+journals begin at 1; each adapter, when it next connects, sends again what the
+hub lacks, and hands nothing over twice.")]
+pub(super) struct Recover {
+    /// The hub's configuration file
+    #[arg(long, short, value_name = "FILE")]
+    config: PathBuf,
+    /// Only say what would be kept, sent again and lost
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Recover {
+    pub(super) async fn run(self, output: Output) -> anyhow::Result<Done> {
+        let node = NodeFile::read_hub(&self.config)?;
+        let dry_run = self.dry_run;
+        let done =
+            tokio::task::spawn_blocking(move || recover(node.directory, now(), dry_run)).await??;
+        if output.is_json(false) {
+            json(&value(&done, dry_run))?;
+            return Ok(Done::All);
+        }
+        say(&done, dry_run)?;
+        Ok(Done::All)
+    }
+}
+
+fn value(done: &Recovered, dry_run: bool) -> serde_json::Value {
+    let parties: Vec<_> = done
+        .parties
+        .iter()
+        .map(|party| {
+            let RecoveredParty {
+                party,
+                ended_epoch,
+                epoch,
+                submissions,
+                deliveries,
+                told_again,
+            } = party;
+            serde_json::json!({
+                "party": party.as_str(), "endedEpoch": ended_epoch, "epoch": epoch,
+                "submissions": submissions, "deliveries": deliveries, "toldAgain": told_again,
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "dryRun": dry_run,
+        "copiedAt": done.copied_at.map(moment),
+        "newest": done.newest.map(moment),
+        "parties": parties,
+    })
+}
+
+fn say(done: &Recovered, dry_run: bool) -> anyhow::Result<()> {
+    if let Some(copied_at) = done.copied_at {
+        line(format!("the store is a copy of {}", moment(copied_at)))?;
+    }
+    if let Some(newest) = done.newest {
+        line(format!("the newest thing in it is of {}", moment(newest)))?;
+    }
+    let mut table = Table::new([
+        "party",
+        "epoch",
+        "kept",
+        "its node sends again",
+        "told again",
+    ]);
+    for party in &done.parties {
+        table.row([
+            party.party.to_string(),
+            format!("{} -> {}", party.ended_epoch, party.epoch),
+            format!(
+                "submissions 1-{}, deliveries 1-{}",
+                party.submissions, party.deliveries
+            ),
+            format!("its submissions from {} on", party.submissions + 1),
+            party.told_again.to_string(),
+        ]);
+    }
+    table.print()?;
+    line("kept: every complaint, decision and Tracking ID in it, and what it knows of duplicates")?;
+    line(
+        "lost, unless somebody still holds it: what came in after that moment from parties without an \
+         adapter (behind the hub's own door, and unary): their systems hand it over again, under the same keys",
+    )?;
+    line(
+        "lost: parties, institutions and revoked certificates entered since: enter them again before the links open",
+    )?;
+    line(match dry_run {
+        true => "nothing was changed; without --dry-run this epoch begins",
+        false => "the new epoch has begun: start the hub; adapters come back by themselves",
+    })
+}

@@ -1,0 +1,68 @@
+//! `jembatan restore`: a copy takes the place of a lost store.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::store::sqlite::{NodeRole, restore};
+
+use super::{
+    Done,
+    backup::facts,
+    node_file::NodeFile,
+    now,
+    output::{Output, json, line},
+};
+
+/// Put a copy that `jembatan backup` made in place of a lost store. The node must
+/// not run
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  jembatan restore /backup/hub-2026-11-24.db --config hub.toml
+  jembatan restore /backup/today --config adapter.toml
+  jembatan restore /backup/now.db --config hub.toml --force   what is there is moved aside
+The copy is checked first: whole, of this role, made by `jembatan backup`. A hub
+then needs `jembatan recover` before it serves; an adapter is simply started:
+its link takes back from the hub what the copy lacks.")]
+pub(super) struct Restore {
+    /// The copy, or the directory that it stands in
+    copy: PathBuf,
+    /// The node's configuration file
+    #[arg(long, short, value_name = "FILE")]
+    config: PathBuf,
+    /// The data directory holds something: move its store aside
+    #[arg(long)]
+    force: bool,
+}
+
+impl Restore {
+    pub(super) async fn run(self, output: Output) -> anyhow::Result<Done> {
+        let node = NodeFile::read(&self.config)?;
+        let (role, directory) = (node.role, node.directory.clone());
+        let (copy, force) = (self.copy, self.force);
+        let (found, aside) =
+            tokio::task::spawn_blocking(move || restore(&copy, &directory, role, force, now()))
+                .await??;
+        if output.is_json(false) {
+            let mut value = facts(&found);
+            value["directory"] = serde_json::json!(node.directory);
+            value["movedAside"] = serde_json::json!(aside);
+            json(&value)?;
+            return Ok(Done::All);
+        }
+        if let Some(aside) = aside {
+            line(format!("what was there is in {}", aside.display()))?;
+        }
+        line(format!(
+            "{} holds the copy {}; next: {}",
+            node.directory.display(),
+            found.path.display(),
+            match role {
+                NodeRole::Hub => "jembatan recover --config FILE --dry-run",
+                NodeRole::Adapter => "start the adapter",
+            }
+        ))?;
+        Ok(Done::All)
+    }
+}
