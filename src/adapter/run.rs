@@ -41,7 +41,7 @@ pub struct AdapterAddresses {
 #[derive(Debug, thiserror::Error)]
 pub enum AdapterError {
     /// A port.
-    #[error("{0}")]
+    #[error(transparent)]
     Port(#[from] std::io::Error),
     /// A certificate, key or root.
     #[error(transparent)]

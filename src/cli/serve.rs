@@ -96,8 +96,11 @@ impl Serve {
 }
 
 fn log_to_stderr(log: &LogConfig) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("JEMBATAN_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(log.level.as_str()));
+    let filter = tracing_subscriber::EnvFilter::try_from_env("JEMBATAN_LOG").unwrap_or_else(|_| {
+        // What the migrations say of themselves is nobody's state change.
+        let level = log.level.as_str();
+        tracing_subscriber::EnvFilter::new(format!("{level},refinery_core=warn"))
+    });
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

@@ -136,7 +136,7 @@ struct Word(Verdict);
 
 /// Every verdict that a party can have; each has its own line, so that an
 /// alarm on one finds it before it was ever in force.
-const VERDICTS: [Verdict; 9] = [
+const VERDICTS: [Verdict; 12] = [
     Verdict::Healthy,
     Verdict::Behind,
     Verdict::Stalled,
@@ -146,6 +146,9 @@ const VERDICTS: [Verdict; 9] = [
     Verdict::Mismatch,
     Verdict::Paused,
     Verdict::NeverConnected,
+    Verdict::Disabled,
+    Verdict::NoLink,
+    Verdict::Attention,
 ];
 
 impl EncodeLabelValue for Word {
@@ -355,4 +358,22 @@ async fn scrape(source: &Source) -> Result<String, String> {
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|error| error.to_string())?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scenario: the verdicts of the contract beside the lines of the metrics.
+    /// Guarantee: each verdict has its line, so that an alarm can be put on it.
+    #[test]
+    fn every_verdict_has_a_line() {
+        let of_contract: Vec<Verdict> = (1..)
+            .map_while(|number| Verdict::try_from(number).ok())
+            .collect();
+        assert!(of_contract.len() >= 12);
+        for verdict in of_contract {
+            assert!(VERDICTS.contains(&verdict), "{verdict:?}");
+        }
+    }
 }

@@ -50,13 +50,18 @@ pub fn judge(link: Option<&LinkState>, heads: &Heads, is_hub: bool, now: Micros)
             },
         ),
         Phase::Disconnected { why } => told(Verdict::Disconnected, link.since, why.clone()),
-        Phase::Refused { reason, why } => {
-            told(Verdict::Refused, link.since, format!("{reason}: {why}"))
-        }
-        Phase::Mismatch { reason, why } => {
-            told(Verdict::Mismatch, link.since, format!("{reason}: {why}"))
-        }
+        Phase::Refused { reason, why } => told(Verdict::Refused, link.since, named(reason, why)),
+        Phase::Mismatch { reason, why } => told(Verdict::Mismatch, link.since, named(reason, why)),
         Phase::Connected => judge_connected(link, heads, now),
+    }
+}
+
+/// Reason and words; a peer's own words begin with the reason already.
+fn named(reason: &str, why: &str) -> String {
+    if why.starts_with(reason) {
+        why.to_owned()
+    } else {
+        format!("{reason}: {why}")
     }
 }
 

@@ -57,7 +57,7 @@ pub struct HubAddresses {
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     /// A port.
-    #[error("{0}")]
+    #[error(transparent)]
     Port(#[from] std::io::Error),
     /// A certificate, key or root.
     #[error(transparent)]
@@ -85,6 +85,19 @@ pub async fn run(
 ) -> Result<(), HubError> {
     let trust_domain = TrustDomain::parse(&config.trust_domain)
         .map_err(|error| HubError::Ended(error.to_string()))?;
+    // Before the store: a start that fails must leave no directory behind.
+    let files = Files {
+        certificate: config.tls.certificate.clone(),
+        key: config.tls.key.clone(),
+        roots: config.tls.roots.clone(),
+        crls: config.tls.crls.clone(),
+    };
+    let material = Material::load(
+        &files,
+        &Purpose::Hub,
+        &trust_domain,
+        Micros(clock.now_micros()),
+    )?;
     let store = Arc::new(SqliteStore::open(Options {
         directory: config.directory.clone(),
         role: NodeRole::Hub,
@@ -98,18 +111,6 @@ pub async fn run(
     check_tokens(&config, &store.registry().borrow()).map_err(HubError::Ended)?;
     let behind = Behind::load(&config)?;
     settle_work(&*store, &behind.everybody()).await?;
-    let files = Files {
-        certificate: config.tls.certificate.clone(),
-        key: config.tls.key.clone(),
-        roots: config.tls.roots.clone(),
-        crls: config.tls.crls.clone(),
-    };
-    let material = Material::load(
-        &files,
-        &Purpose::Hub,
-        &trust_domain,
-        Micros(clock.now_micros()),
-    )?;
     let (newest, material) = watch::channel(Arc::new(material));
     let listener = Listener::bind(
         config.listen.links,
@@ -212,6 +213,7 @@ pub async fn run(
             (store.registry(), material.clone()),
             sessions.clone(),
             connections,
+            stages.token(Stage::Persist),
         ),
     );
     tasks.spawn(
@@ -260,6 +262,7 @@ async fn enforce(
     ),
     sessions: Sessions,
     connections: LiveConnections,
+    stop: CancellationToken,
 ) {
     let mut cut_at = None;
     loop {
@@ -270,6 +273,7 @@ async fn enforce(
             }
         };
         let is_time = tokio::select! {
+            () = stop.cancelled() => return,
             changed = registry.changed() => match changed {
                 Ok(()) => false,
                 Err(_) => return,

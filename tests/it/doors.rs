@@ -246,7 +246,7 @@ async fn a_python_client_is_a_unary_party() {
     );
     assert_eq!(seen["left_after_acknowledging"], 0);
     assert_eq!(seen["shown"]["tracking_id"], seen["first"]["tracking_id"]);
-    assert_eq!(seen["shown"]["reporter"], "Pelapor Uji 900");
+    assert_eq!(seen["shown"]["reporter"], "Pelapor Uji 900", "{seen}");
     eventually("the hub has it once", || async {
         let counts = world.hub.sync("mitra").await.counts.unwrap();
         counts.accepted == 51 && counts.rejected == 0 && counts.duplicates == 0

@@ -48,8 +48,9 @@ async fn kills_at_random_moments_lose_and_double_nothing() {
         let unanswered = send(province.gateway().await, unanswered).await;
         assert_eq!(unanswered, Vec::<String>::new(), "the door is open again");
         for reference in references {
-            let body = complaint(&reference).title;
-            expected.insert(reference, body);
+            let filed = complaint(&reference);
+            let reporter = filed.reporter.unwrap().name;
+            expected.insert(reference, [filed.title, filed.body, reporter]);
         }
     }
     let total = u64::from(ROUNDS * PER_ROUND);
@@ -138,16 +139,19 @@ pub(crate) async fn decisions(node: &crate::support::Node) -> Vec<v1::Decision> 
         .collect()
 }
 
-/// Title by reference; a reference that came twice fails the test.
-async fn filings(node: &crate::support::Node) -> BTreeMap<String, String> {
+/// Title, body and reporter by reference; a reference that came twice fails
+/// the test.
+async fn filings(node: &crate::support::Node) -> BTreeMap<String, [String; 3]> {
     let mut found = BTreeMap::new();
     for item in items(node).await {
         let Some(v1::inbox_item::Item::Event(event)) = item.item else {
             continue;
         };
         let what = event.event.unwrap();
-        let title = event.content.unwrap().title;
-        let earlier = found.insert(what.reference.clone(), title);
+        let content = event.content.unwrap();
+        let reporter = event.reporter.unwrap().name;
+        let told = [content.title, content.body, reporter];
+        let earlier = found.insert(what.reference.clone(), told);
         assert_eq!(earlier, None, "{} came twice", what.reference);
     }
     found

@@ -335,12 +335,14 @@ pub(crate) fn complaint(reference: &str) -> v1::NewComplaint {
     v1::NewComplaint {
         reference: reference.to_owned(),
         title: format!("Lampu jalan padam {reference}"),
-        body: "Sudah tiga hari lampu jalan padam di depan pasar.".to_owned(),
+        body: format!(
+            "Sudah tiga hari lampu jalan padam di depan pasar. \u{201c}{reference}\u{201d}"
+        ),
         region: "33.74".to_owned(),
         channel: "web".to_owned(),
         handling: v1::Handling::Route as i32,
         reporter: Some(v1::Reporter {
-            name: "Pelapor Uji 900".to_owned(),
+            name: format!("Pelapor Uji {reference}"),
             ..v1::Reporter::default()
         }),
         ..v1::NewComplaint::default()
