@@ -8,6 +8,7 @@ mod accept;
 mod adapter;
 mod backup;
 mod ceiling;
+mod dead_letters;
 mod decisions;
 mod deliver;
 mod directory;
@@ -59,6 +60,7 @@ use super::{
 };
 pub use backup::{CopyFacts, backup, check, restore};
 pub use ceiling::group_commit_ceiling;
+pub use dead_letters::{DeadLetter, dead_letters};
 pub use epoch::{Recovered, RecoveredParty, recover};
 use journal::{fresh_heads, load_state};
 use memory::{Expected, Memory};
