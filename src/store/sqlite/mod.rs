@@ -380,6 +380,11 @@ impl Store for SqliteStore {
         self.read(move |connection, _| inbox::earlier(connection, &name))
     }
 
+    fn knows_epoch(&self, party: &PartyId, epoch: u64) -> Answer<'_, bool> {
+        let party = party.clone();
+        self.read(move |connection, _| inbox::knows_epoch(connection, &party, epoch))
+    }
+
     fn read_earlier(
         &self,
         party: &PartyId,
