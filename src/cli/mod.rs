@@ -12,6 +12,7 @@ mod bench;
 mod client;
 mod complaint;
 mod config;
+mod dead_letters;
 mod demo;
 mod inbox;
 mod institutions;
@@ -89,6 +90,9 @@ enum Command {
     Institutions(institutions::Institutions),
     /// How the synchronisation stands
     Status(status::Status),
+    /// What the hub refused or parked, and what to do
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLetters),
     /// Copy a node's store while it runs
     Backup(backup::Backup),
     /// Put a copy in place of a lost store
@@ -146,6 +150,7 @@ async fn run(command: Command, output: output::Output) -> anyhow::Result<Done> {
         Command::Parties(parties) => parties.run(output).await,
         Command::Institutions(institutions) => institutions.run(output).await,
         Command::Status(status) => status.run(output).await,
+        Command::DeadLetters(letters) => letters.run(output).await,
         Command::Backup(backup) => backup.run(output).await,
         Command::Restore(restore) => restore.run(output).await,
         Command::Recover(recover) => recover.run(output).await,

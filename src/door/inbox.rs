@@ -6,6 +6,7 @@
 //! earlier epoch goes on working.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeSet, HashMap},
     sync::{MutexGuard, PoisonError},
     time::Duration,
@@ -79,9 +80,7 @@ impl Door {
     /// write.
     pub async fn acknowledge(&self, caller: &Caller, through: Cursor) -> Result<Cursor, DoorError> {
         let heads = self.store.heads(&caller.party).await?;
-        if through.epoch > heads.epoch {
-            return Err(unknown_epoch("through"));
-        }
+        self.check_epoch(caller, &heads, through, "through").await?;
         let (store, party) = (&self.store, &caller.party);
         let whole = through.whole_deliveries();
         let mut inboxes = store.earlier_inboxes(party).await?;
@@ -116,6 +115,29 @@ impl Door {
         self.within.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Refuses a cursor that was not given out here: of no epoch that this
+    /// party has been in.
+    async fn check_epoch(
+        &self,
+        caller: &Caller,
+        heads: &Heads,
+        cursor: Cursor,
+        field: &str,
+    ) -> Result<(), DoorError> {
+        let is_known = match cursor.epoch.cmp(&heads.epoch) {
+            Ordering::Equal => true,
+            Ordering::Greater => false,
+            Ordering::Less => self.store.knows_epoch(&caller.party, cursor.epoch).await?,
+        };
+        match is_known {
+            true => Ok(()),
+            false => Err(DoorError::invalid(
+                field,
+                "is of an epoch that is not known here: go on without it",
+            )),
+        }
+    }
+
     /// Items after a cursor, and how far was looked.
     async fn items_after(
         &self,
@@ -126,8 +148,8 @@ impl Door {
     ) -> Result<(Vec<InboxItem>, Cursor), DoorError> {
         let mut inboxes = self.store.earlier_inboxes(&caller.party).await?;
         inboxes.push(current(heads));
-        if after.is_some_and(|after| after.epoch > heads.epoch) {
-            return Err(unknown_epoch("after"));
+        if let Some(after) = after {
+            self.check_epoch(caller, heads, after, "after").await?;
         }
         let mut reached = Cursor::at(0, 0);
         for inbox in inboxes {
@@ -190,13 +212,6 @@ fn current(heads: &Heads) -> EarlierInbox {
         head: heads.deliveries,
         consumed_through: heads.consumed_through,
     }
-}
-
-fn unknown_epoch(field: &str) -> DoorError {
-    DoorError::invalid(
-        field,
-        "is of an epoch that is not known here: go on without it",
-    )
 }
 
 /// What deliveries after a cursor bring to a local system.

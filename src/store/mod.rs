@@ -95,6 +95,9 @@ pub trait Store: Send + Sync + 'static {
     /// in force.
     fn earlier_inboxes(&self, party: &PartyId) -> Answer<'_, Vec<EarlierInbox>>;
 
+    /// Whether this party has been in this epoch here.
+    fn knows_epoch(&self, party: &PartyId, epoch: u64) -> Answer<'_, bool>;
+
     /// As [`Store::read`], of the deliveries of an ended epoch: (epoch, first
     /// position), (entries, bytes) at most.
     fn read_earlier(

@@ -130,6 +130,7 @@ fn help_shows_examples_and_exit_codes_are_kept() {
         "institutions",
         "institutions add",
         "status",
+        "dead-letters",
         "backup",
         "restore",
         "recover",

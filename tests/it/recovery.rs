@@ -267,6 +267,52 @@ async fn an_adapter_restored_from_a_copy_that_accepted_more_offline() {
     assert_eq!(handed_over.into_iter().collect::<BTreeSet<_>>(), all);
 }
 
+/// Scenario: of three events one names a complaint's handler that may not close
+/// it; lists are asked for at the adapter and at the hub, both running.
+/// Guarantee: the refused one is listed at both ends with key, reason and what
+/// to do, is found by its event id, and nothing else is listed.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_refused_is_listed_with_what_to_do() {
+    let world = World::new();
+    let province = world.adapter(PARTIES[0]);
+    hand_over(&province, references("D", 2), 30_000).await;
+    let close = [
+        "complaint",
+        "close",
+        "D-0",
+        "--key",
+        "tutup-1",
+        "--text",
+        "Selesai.",
+    ];
+    let said = crate::cli::at(&province, &close);
+    eventually("it is decided", || async {
+        let counts = province.sync(PARTIES[0]).await.counts.unwrap();
+        counts.rejected == 1
+    })
+    .await;
+    for file in ["pemda-33.toml", "hub.toml"] {
+        let file = world.directory.path().join(file);
+        let list = ["dead-letters", "list", "--config", path(&file)];
+        let rows = jembatan(&[&list[..], &["--output", "json"]].concat()).good();
+        let rows = rows.lines();
+        assert_eq!(rows.len(), 1, "{rows:?} {}", said.err);
+        assert_eq!(
+            (&rows[0]["key"], &rows[0]["outcome"]),
+            (&"tutup-1".into(), &"rejected".into())
+        );
+        assert!(
+            rows[0]["explanation"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty())
+        );
+        let id = rows[0]["eventId"].as_str().unwrap();
+        let show = jembatan(&["dead-letters", "show", id, "--config", path(&file)]).good();
+        assert_eq!(show.json(), rows[0]);
+        assert!(jembatan(&list).good().out.contains("tutup-1"));
+    }
+}
+
 fn copy_files(from: &Path, to: &Path) {
     std::fs::create_dir(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

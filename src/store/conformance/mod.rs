@@ -9,7 +9,7 @@ mod submitting;
 mod unmapped;
 mod world;
 
-pub(crate) use world::{Engine, at, city, filing, national};
+pub(crate) use world::{Engine, TOKEN, World, at, city, filing, national, province};
 
 /// Runs all of it against an engine.
 pub(crate) async fn run(engine: &dyn Engine) {

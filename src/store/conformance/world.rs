@@ -24,9 +24,9 @@ pub(crate) trait Engine: Sync {
     fn node(&self, directory: &Path) -> Arc<dyn AdapterStore>;
 }
 
-pub(super) const TOKEN: SessionToken = SessionToken([7; 16]);
+pub(crate) const TOKEN: SessionToken = SessionToken([7; 16]);
 
-pub(super) fn party(id: &str) -> PartyId {
+pub(crate) fn party(id: &str) -> PartyId {
     PartyId::parse(id).unwrap()
 }
 
@@ -47,19 +47,19 @@ pub(crate) fn at(second: i64) -> Micros {
 }
 
 /// A directory, a hub with three parties, and a node of each region.
-pub(super) struct World {
-    pub(super) directory: tempfile::TempDir,
-    pub(super) hub: Arc<dyn HubStore>,
-    pub(super) province: Arc<dyn AdapterStore>,
-    pub(super) city: Arc<dyn AdapterStore>,
+pub(crate) struct World {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) hub: Arc<dyn HubStore>,
+    pub(crate) province: Arc<dyn AdapterStore>,
+    pub(crate) city: Arc<dyn AdapterStore>,
 }
 
 impl World {
-    pub(super) async fn new(engine: &dyn Engine) -> Self {
+    pub(crate) async fn new(engine: &dyn Engine) -> Self {
         Self::deciding(engine, crate::domain::decide).await
     }
 
-    pub(super) async fn deciding(engine: &dyn Engine, decide: Decide) -> Self {
+    pub(crate) async fn deciding(engine: &dyn Engine, decide: Decide) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let hub = engine.hub(&directory.path().join("hub"), decide);
         for (id, mode) in [
@@ -113,7 +113,7 @@ impl World {
     }
 
     /// Carries submissions up, as a link would; how many.
-    pub(super) async fn carry_up(&self, id: &PartyId, node: &Arc<dyn AdapterStore>) -> usize {
+    pub(crate) async fn carry_up(&self, id: &PartyId, node: &Arc<dyn AdapterStore>) -> usize {
         let expected = self.hub.heads(id).await.unwrap().submissions;
         let from = expected.position + 1;
         let read = node.read(id, Direction::Submissions, from, 1_000, usize::MAX);
@@ -129,7 +129,7 @@ impl World {
         count
     }
 
-    pub(super) fn batch(&self, expected: Place, entries: Vec<Entry>) -> AcceptBatch {
+    pub(crate) fn batch(&self, expected: Place, entries: Vec<Entry>) -> AcceptBatch {
         AcceptBatch {
             token: TOKEN,
             expected,
@@ -140,14 +140,14 @@ impl World {
     }
 
     /// Entries come over a link of this party, behind what is there.
-    pub(super) async fn send(&self, id: &PartyId, entries: Vec<Entry>) {
+    pub(crate) async fn send(&self, id: &PartyId, entries: Vec<Entry>) {
         let expected = self.hub.heads(id).await.unwrap().submissions;
         let batch = self.batch(expected, entries);
         self.hub.accept(id, batch).await.unwrap();
     }
 
     /// The processes of hub and province end, and begin again.
-    pub(super) async fn reopen(&mut self, engine: &dyn Engine, decide: Decide) {
+    pub(crate) async fn reopen(&mut self, engine: &dyn Engine, decide: Decide) {
         self.hub.close().await;
         self.province.close().await;
         let aside = self.directory.path().join("aside");
@@ -160,11 +160,11 @@ impl World {
     }
 
     /// As if another node of the party had taken this hand-over.
-    pub(super) async fn send_new(&self, id: &PartyId, new: &NewSubmission) {
+    pub(crate) async fn send_new(&self, id: &PartyId, new: &NewSubmission) {
         self.send_new_at(id, new, at(100)).await;
     }
 
-    pub(super) async fn send_new_at(&self, id: &PartyId, new: &NewSubmission, now: Micros) {
+    pub(crate) async fn send_new_at(&self, id: &PartyId, new: &NewSubmission, now: Micros) {
         let entry = Entry {
             header: Bytes::new(),
             event: new.event_bytes.clone(),
@@ -180,7 +180,7 @@ impl World {
     }
 
     /// Carries deliveries down; how many.
-    pub(super) async fn carry_down(&self, id: &PartyId, node: &Arc<dyn AdapterStore>) -> usize {
+    pub(crate) async fn carry_down(&self, id: &PartyId, node: &Arc<dyn AdapterStore>) -> usize {
         let expected = node.heads(id).await.unwrap().deliveries_acknowledged;
         let from = expected.position + 1;
         let read = self
@@ -204,7 +204,7 @@ impl World {
     }
 
     /// Until nothing moves any more.
-    pub(super) async fn carry_all(&self) {
+    pub(crate) async fn carry_all(&self) {
         for _ in 0..3 {
             for (id, node) in [(province(), &self.province), (city(), &self.city)] {
                 self.carry_up(&id, node).await;
@@ -214,7 +214,7 @@ impl World {
     }
 }
 
-pub(super) fn incoming(entry: Entry) -> IncomingEntry {
+pub(crate) fn incoming(entry: Entry) -> IncomingEntry {
     let event = wire::decode_event(&entry.event);
     IncomingEntry { entry, event }
 }
@@ -264,7 +264,7 @@ pub(crate) fn filing(
 }
 
 /// "We do": the origin handles it.
-pub(super) fn own_filing(owner: &PartyId, reference: &str) -> NewSubmission {
+pub(crate) fn own_filing(owner: &PartyId, reference: &str) -> NewSubmission {
     filing_handled(owner, reference, "isi", None, Handling::Own)
 }
 
@@ -290,7 +290,7 @@ fn filing_handled(
 }
 
 /// An event about a complaint that the store finds by its Tracking ID.
-pub(super) fn event(
+pub(crate) fn event(
     owner: &PartyId,
     filed: &NewSubmission,
     key: &str,
@@ -307,12 +307,12 @@ pub(super) fn event(
     compose(owner, &handover, Some(id))
 }
 
-pub(super) fn tracking_id(filed: &NewSubmission) -> TrackingId {
+pub(crate) fn tracking_id(filed: &NewSubmission) -> TrackingId {
     TrackingId::derive(&filed.event.complaint_id, 0)
 }
 
 /// An entry that is no event.
-pub(super) fn garbage() -> Entry {
+pub(crate) fn garbage() -> Entry {
     Entry {
         header: Bytes::new(),
         event: Bytes::from_static(b"\xff\xff not an event"),

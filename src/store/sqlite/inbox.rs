@@ -52,6 +52,17 @@ pub(super) fn earlier(
     Ok(found.collect::<Result<_, _>>()?)
 }
 
+/// Whether this party has been in this epoch here.
+pub(super) fn knows_epoch(
+    connection: &Connection,
+    party: &PartyId,
+    epoch: u64,
+) -> Result<bool, StoreError> {
+    Ok(connection
+        .prepare_cached("SELECT 1 FROM journal WHERE party = ?1 AND direction = 2 AND epoch = ?2")?
+        .exists(params![party.as_str(), epoch as i64])?)
+}
+
 /// Deliveries of an ended epoch, as [`read`] reads those of the one in force.
 pub(super) fn read_earlier(
     connection: &Connection,

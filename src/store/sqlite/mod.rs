@@ -8,6 +8,7 @@ mod accept;
 mod adapter;
 mod backup;
 mod ceiling;
+mod dead_letters;
 mod decisions;
 mod deliver;
 mod directory;
@@ -59,6 +60,7 @@ use super::{
 };
 pub use backup::{CopyFacts, backup, check, restore};
 pub use ceiling::group_commit_ceiling;
+pub use dead_letters::{DeadLetter, dead_letters};
 pub use epoch::{Recovered, RecoveredParty, recover};
 use journal::{fresh_heads, load_state};
 use memory::{Expected, Memory};
@@ -376,6 +378,11 @@ impl Store for SqliteStore {
         }
         let name = party.clone();
         self.read(move |connection, _| inbox::earlier(connection, &name))
+    }
+
+    fn knows_epoch(&self, party: &PartyId, epoch: u64) -> Answer<'_, bool> {
+        let party = party.clone();
+        self.read(move |connection, _| inbox::knows_epoch(connection, &party, epoch))
     }
 
     fn read_earlier(

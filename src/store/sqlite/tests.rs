@@ -1,5 +1,6 @@
 //! The suite on SQLite, and what is SQLite's own.
 
+mod epochs;
 mod faults;
 mod files;
 mod memory;

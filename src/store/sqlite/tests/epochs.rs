@@ -1,0 +1,185 @@
+//! The hub's operator begins a new epoch: who gets what, and nothing twice.
+
+use std::{collections::BTreeMap, fs};
+
+use super::*;
+use crate::{
+    domain::{DeliveryRecord, Micros, Outcome, PartyId},
+    exchange::Direction,
+    store::{
+        JournalEntry, ToldBefore,
+        conformance::{TOKEN, World, at, city, filing, province},
+        sqlite::recover,
+    },
+    wire,
+};
+
+/// What a node's door hands over of a party's inbox: each event, and each
+/// decision that accepts one, with how often.
+async fn handed_over(node: &dyn AdapterStore, party: &PartyId) -> BTreeMap<String, u32> {
+    let mut entries: Vec<JournalEntry> = Vec::new();
+    for left in node.earlier_inboxes(party).await.unwrap() {
+        let from = (left.epoch, left.consumed_through + 1);
+        let read = node.read_earlier(party, from, (1_000, usize::MAX));
+        entries.extend(read.await.unwrap());
+    }
+    let from = node.heads(party).await.unwrap().consumed_through + 1;
+    let read = node.read(party, Direction::Deliveries, from, 1_000, usize::MAX);
+    entries.extend(read.await.unwrap());
+    let mut found = BTreeMap::new();
+    for entry in entries {
+        if entry.told_before == ToldBefore::Everything {
+            continue;
+        }
+        match wire::decode_header(&entry.entry.header).unwrap() {
+            DeliveryRecord::Event(header) => {
+                *found.entry(header.event_id.to_string()).or_default() += 1;
+            }
+            DeliveryRecord::Decisions(set) => {
+                for (place, decision) in (0..).zip(set.decisions) {
+                    let is_told = matches!(&entry.told_before, ToldBefore::Decisions(places) if places.contains(&place));
+                    if !is_told && decision.outcome == Outcome::Accepted {
+                        let id = decision.event_id.unwrap();
+                        *found.entry(id.to_string()).or_default() += 1;
+                    }
+                }
+            }
+        }
+    }
+    found
+}
+
+/// As the link does it when the hub is in another epoch than the node.
+async fn enter(world: &World, node: &dyn AdapterStore, party: &PartyId) {
+    let heads = node.heads(party).await.unwrap();
+    let hub = world.hub.open_session(party, TOKEN).await.unwrap();
+    assert_ne!(heads.epoch, hub.epoch);
+    let received = heads.deliveries_acknowledged.position;
+    world
+        .hub
+        .catch_up(party, heads.epoch, received)
+        .await
+        .unwrap();
+    let ended = world.hub.ended_epoch(party, heads.epoch).await.unwrap();
+    let resend_after = ended.map_or(0, |ended| ended.submissions.position);
+    node.adopt_epoch(party, hub.epoch, resend_after)
+        .await
+        .unwrap();
+}
+
+/// The hub stops; its file becomes this one, if one is named; its operator
+/// begins a new epoch at this second.
+async fn recovered(world: &mut World, old: Option<&[u8]>, second: i64) {
+    let directory = world.directory.path().join("hub");
+    world.hub.close().await;
+    let aside = world.directory.path().join(format!("aside-{second}"));
+    world.hub = Sqlite.hub(&aside, decide);
+    if let Some(old) = old {
+        fs::write(directory.join("jembatan.db"), old).unwrap();
+    }
+    let done = recover(directory.clone(), Micros(at(second).0 * 2), false).unwrap();
+    assert!(done.parties.iter().any(|found| found.party == city()));
+    world.hub = Arc::new(reopen(&directory, NodeRole::Hub).await.unwrap());
+}
+
+async fn submit(world: &World, names: &[&str]) {
+    let batch = names
+        .iter()
+        .map(|name| filing(&province(), name, "isi", None));
+    world.province.submit(batch.collect(), at(1)).await.unwrap();
+    world.carry_all().await;
+}
+
+/// Scenario: a hub with three complaints goes back to them after two more; its
+/// operator begins an epoch; the city loses its disk in the new epoch; then the
+/// hub goes back once more, behind the epoch that was begun, and another epoch
+/// is begun.
+/// Guarantee: each time all five are at the hub, once; the author is told of
+/// each once and the city is handed each once, also the one that has lost its
+/// disk; a new epoch is later than all before.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_or_told_twice_over_epochs() {
+    let mut world = World::new(&Sqlite).await;
+    submit(&world, &["E-1", "E-2", "E-3"]).await;
+    world.hub.close().await;
+    let directory = world.directory.path().join("hub");
+    let old = fs::read(directory.join("jembatan.db")).unwrap();
+    world.hub = Sqlite.hub(&world.directory.path().join("aside"), decide);
+    world.hub = Arc::new(reopen(&directory, NodeRole::Hub).await.unwrap());
+    for party in [province(), city()] {
+        world.hub.open_session(&party, TOKEN).await.unwrap();
+    }
+    submit(&world, &["E-4", "E-5"]).await;
+    let first = world.hub.heads(&city()).await.unwrap().epoch;
+
+    recovered(&mut world, Some(&old), 1_000).await;
+    enter(&world, &*world.city, &city()).await;
+    enter(&world, &*world.province, &province()).await;
+    world.carry_all().await;
+    check(&world, "after the first").await;
+
+    world.city = Sqlite.node(&world.directory.path().join("new-disk"));
+    enter(&world, &*world.city, &city()).await;
+    world.carry_all().await;
+    check(&world, "after the lost disk").await;
+
+    let second = world.hub.heads(&city()).await.unwrap().epoch;
+    recovered(&mut world, Some(&old), 2_000).await;
+    enter(&world, &*world.province, &province()).await;
+    enter(&world, &*world.city, &city()).await;
+    world.carry_all().await;
+    check(&world, "after the second").await;
+    let third = world.hub.heads(&city()).await.unwrap().epoch;
+    assert!(first < second && second < third);
+}
+
+async fn check(world: &World, when: &str) {
+    let counts = world.hub.counts(&province()).await.unwrap();
+    assert_eq!(counts.accepted, 5, "{when}");
+    for (party, node) in [(province(), &world.province), (city(), &world.city)] {
+        let found = handed_over(&**node, &party).await;
+        assert_eq!(found.len(), 5, "{when} at {party}: {found:?}");
+        let is_once = found.values().all(|count| *count == 1);
+        assert!(is_once, "{when} at {party}: {found:?}");
+    }
+    let there = world.hub.heads(&province()).await.unwrap();
+    let here = world.province.heads(&province()).await.unwrap();
+    assert_eq!(here.submissions, there.submissions, "{when}");
+}
+
+/// Scenario: a store that runs is copied; the copy is opened as a hub's; it is
+/// put into a directory that holds something.
+/// Guarantee: refused, with what to do; what was there is moved aside only when
+/// asked; the copy holds what was answered; a file that is no copy is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_is_marked_and_writes_nothing_over() {
+    use crate::store::sqlite::{backup, restore};
+    let world = World::new(&Sqlite).await;
+    submit(&world, &["C-1", "C-2"]).await;
+    let hub = world.directory.path().join("hub");
+    let copy = world.directory.path().join("copy.db");
+    let made = backup(&hub, &copy, at(5)).unwrap();
+    assert_eq!((made.role.as_str(), made.copied_at), ("hub", Some(at(5))));
+    let error = backup(&hub, &copy, at(6)).err().unwrap().to_string();
+    assert!(error.contains("nothing is written over"), "{error}");
+    let place = world.directory.path().join("place");
+    fs::create_dir(&place).unwrap();
+    fs::write(place.join("jembatan.db"), "mine").unwrap();
+    let put = |force| restore(&copy, &place, NodeRole::Hub, force, at(7));
+    let error = put(false).err().unwrap().to_string();
+    assert!(error.contains("--force"), "{error}");
+    let (_, aside) = put(true).unwrap();
+    let mine = fs::read_to_string(aside.unwrap().join("jembatan.db")).unwrap();
+    assert_eq!(mine, "mine");
+    let error = open(&place, NodeRole::Hub, decide).err().unwrap();
+    assert!(error.to_string().contains("jembatan recover"), "{error}");
+    let wrong = restore(&copy, &place, NodeRole::Adapter, true, at(8));
+    assert!(wrong.err().unwrap().to_string().contains("role"));
+    let error = restore(&hub, &place, NodeRole::Hub, true, at(9)).err();
+    assert!(error.unwrap().to_string().contains("no mark"));
+    let done = recover(place.clone(), at(10), false).unwrap();
+    assert_eq!(done.copied_at, Some(at(5)));
+    let opened = reopen(&place, NodeRole::Hub).await.unwrap();
+    let counts = crate::store::Store::counts(&opened, &province()).await;
+    assert_eq!(counts.unwrap().accepted, 2);
+}
