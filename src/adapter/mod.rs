@@ -5,6 +5,7 @@
 //! for ever; after new certificates the new session is opened first. Must not
 //! know the hub.
 
+mod certificates;
 mod end;
 mod hubs;
 mod party;

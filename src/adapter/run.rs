@@ -10,7 +10,7 @@ use crate::{
     domain::{Micros, PartyId, Policy, StatusMaps, decide},
     door::{Caller, Door, DoorOptions},
     health::{Alarm, Facts, Links, Source, complete_up_to},
-    identity::{Files, IdentityError, Material, Purpose, ReloadState, TrustDomain, watch_files},
+    identity::{Files, ReloadState, TrustDomain},
     link::{LinkState, WireHeaders},
     node::{Behind, CertificateWatch, Doors, may_operate, settle_work, tokens},
     runtime::{Clock, OnEnd, Stage, Stages, Tasks, random_bytes},
@@ -21,10 +21,8 @@ use crate::{
     transport::{DialOptions, Proxy},
 };
 
-use super::{hubs::Hubs, party::PartyLink};
+use super::{certificates::PartyCertificate, hubs::Hubs, party::PartyLink};
 
-/// How often certificate files are looked at.
-const RELOAD_EVERY: Duration = Duration::from_secs(2);
 /// Longest wait for a connection to the hub.
 const CONNECT: Duration = Duration::from_secs(15);
 
@@ -43,9 +41,6 @@ pub enum AdapterError {
     /// A port.
     #[error(transparent)]
     Port(#[from] std::io::Error),
-    /// A certificate, key or root.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -101,44 +96,40 @@ pub async fn run(
             roots: config.tls.roots.clone(),
             crls: config.tls.crls.clone(),
         };
-        let purpose = Purpose::Party(party.id.clone());
-        let now = Micros(clock.now_micros());
-        let material = Material::load(&files, &purpose, &trust_domain, now)?;
-        let (newest, material) = watch::channel(Arc::new(material));
-        let (reload_state, reload) = watch::channel(ReloadState::default());
-        certificates.push(CertificateWatch::of_links(
-            party.id.as_str(),
-            material.clone(),
-            reload.clone(),
-        ));
-        reloads.push(reload);
+        let certificate = PartyCertificate::begin(
+            party.id.clone(),
+            files,
+            trust_domain.clone(),
+            clock.clone(),
+            state.clone(),
+        );
+        certificates.push(certificate.shown());
+        reloads.push(certificate.reloads());
+        let draining = stages.token(Stage::DrainLinks);
+        let usable = certificate.usable(draining.clone());
         tasks.spawn(
             format!("certificates of {}", party.id),
             OnEnd::Log,
-            watch_files(
-                newest,
-                reload_state,
-                (files, purpose, trust_domain.clone()),
-                clock.clone(),
-                RELOAD_EVERY,
-                stages.token(Stage::Persist),
-            ),
+            certificate.watch(stages.token(Stage::Persist)),
         );
-        let link = PartyLink {
-            party: party.id.clone(),
-            store: store.clone(),
-            material,
-            trust_domain: trust_domain.clone(),
-            hubs: hubs(&config.hub),
-            clock: clock.clone(),
-            state,
-            incarnation,
-        };
-        links.spawn(
-            format!("link of {}", party.id),
-            OnEnd::StopNode,
-            link.run(stages.token(Stage::DrainLinks)),
-        );
+        let (party, store, clock) = (party.id.clone(), store.clone(), clock.clone());
+        let (trust_domain, hubs) = (trust_domain.clone(), hubs(&config.hub));
+        links.spawn(format!("link of {party}"), OnEnd::StopNode, async move {
+            let Some(material) = usable.await else {
+                return;
+            };
+            let link = PartyLink {
+                party,
+                store,
+                material,
+                trust_domain,
+                hubs,
+                clock,
+                state,
+                incarnation,
+            };
+            link.run(draining).await;
+        });
     }
     settle_work(&*store, &callers).await?;
     tasks.spawn("doors", OnEnd::StopNode, {

@@ -28,10 +28,8 @@ pub struct CertificateHealth {
     pub name: String,
     /// What it is for.
     pub serves: CertificateFor,
-    /// Valid from.
-    pub not_before: Micros,
-    /// Valid until.
-    pub not_after: Micros,
+    /// Valid from and until; `None`: no set of files could be used yet.
+    pub lifetime: Option<(Micros, Micros)>,
     /// Sets that were taken into use since the start.
     pub reloads: u64,
     /// Sets that were refused since the start.
@@ -42,10 +40,11 @@ pub struct CertificateHealth {
 
 impl CertificateHealth {
     fn problem(&self, now: Micros) -> Option<String> {
-        if now.0 > self.not_after.0 {
+        let (not_before, not_after) = self.lifetime.unwrap_or((now, now));
+        if now.0 > not_after.0 {
             return Some("the certificate has expired: renew it".to_owned());
         }
-        if now.0 < self.not_before.0 {
+        if now.0 < not_before.0 {
             return Some("the certificate is not valid yet: check this machine's clock".to_owned());
         }
         // The old set is still in use, but a restart would not come up.
@@ -151,8 +150,7 @@ mod tests {
         let mut certificate = CertificateHealth {
             name: "hub".to_owned(),
             serves: CertificateFor::Links,
-            not_before: Micros(10),
-            not_after: Micros(20),
+            lifetime: Some((Micros(10), Micros(20))),
             reloads: 0,
             reload_failures: 0,
             last_error: None,

@@ -295,8 +295,10 @@ fn certificates(source: &Source, registry: &mut Registry, now: i64) {
         let of = OfCertificate {
             certificate: found.name.clone(),
         };
-        let left = (found.not_after.0 - now) / 1_000_000;
-        expires.get_or_create(&of).set(left);
+        if let Some((_, not_after)) = found.lifetime {
+            let left = (not_after.0 - now) / 1_000_000;
+            expires.get_or_create(&of).set(left);
+        }
         unusable
             .get_or_create(&of)
             .set(i64::from(found.last_error.is_some()));

@@ -21,7 +21,7 @@ use crate::{domain::Micros, runtime::Clock};
 use super::{
     IdentityError, PeerIdentity, ReloadState, TrustDomain,
     files::{read_certificates, read_key},
-    reload::digest_of,
+    reload::{digest_of, say_why},
 };
 
 /// Local systems are older than links: 1.2, of which rustls speaks the
@@ -148,7 +148,8 @@ pub async fn watch_door_files(
             () = tokio::time::sleep(every) => {}
         }
         let found = digest_of(paths.into_iter());
-        if found == seen {
+        let is_same = found == seen;
+        if is_same && state.borrow().last_error.is_none() {
             continue;
         }
         seen = found;
@@ -161,6 +162,7 @@ pub async fn watch_door_files(
                     state.last_error = None;
                 });
             }
+            Err(error) if is_same => say_why(&state, &error),
             Err(error) => {
                 tracing::error!(
                     event = "door_tls_reload_failed",
@@ -168,10 +170,8 @@ pub async fn watch_door_files(
                     why = %error.why,
                     "the door's files have changed but can't be used: the old ones stay in use"
                 );
-                state.send_modify(|state| {
-                    state.failures += 1;
-                    state.last_error = Some(error.why.clone());
-                });
+                state.send_modify(|state| state.failures += 1);
+                say_why(&state, &error);
             }
         }
     }

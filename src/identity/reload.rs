@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{domain::Micros, runtime::Clock};
 
-use super::{Files, Material, Purpose, TrustDomain};
+use super::{Files, IdentityError, Material, Purpose, TrustDomain};
 
 /// How reloading goes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -67,7 +67,10 @@ pub async fn watch_files(
             () = tokio::time::sleep(every) => {}
         }
         let found = content_of(&files);
-        if found == seen {
+        let is_same = found == seen;
+        // A refused set is tried again as it stands: a mode was changed, or
+        // the clock has come to its beginning, and no byte tells.
+        if is_same && state.borrow().last_error.is_none() {
             continue;
         }
         seen = found;
@@ -85,6 +88,7 @@ pub async fn watch_files(
                     state.last_error = None;
                 });
             }
+            Err(error) if is_same => say_why(&state, &error),
             Err(error) => {
                 tracing::error!(
                     event = "tls_reload_failed",
@@ -92,13 +96,20 @@ pub async fn watch_files(
                     why = %error.why,
                     "the files have changed but can't be used: the old ones stay in use"
                 );
-                state.send_modify(|state| {
-                    state.failures += 1;
-                    state.last_error = Some(error.why.clone());
-                });
+                state.send_modify(|state| state.failures += 1);
+                say_why(&state, &error);
             }
         }
     }
+}
+
+/// Keeps why the files as they stand are not in use.
+pub(super) fn say_why(state: &watch::Sender<ReloadState>, error: &IdentityError) {
+    state.send_if_modified(|state| {
+        let is_new = state.last_error.as_ref() != Some(&error.why);
+        state.last_error = Some(error.why.clone());
+        is_new
+    });
 }
 
 /// Alarms while a revocation list is expired.

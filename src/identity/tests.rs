@@ -222,3 +222,60 @@ async fn reloading_takes_whole_sets_only() {
     stop.cancel();
     task.await.unwrap();
 }
+
+/// Scenario: a new key comes that everybody may read; the operator runs the
+/// chmod that the refusal advises, and changes nothing else.
+/// Guarantee: the new set is taken into use, and the refusal is over: one
+/// failure, however often the files were looked at meanwhile.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_refused_set_is_tried_again() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let lab = lab();
+    let files = lab.issue("pemda-33");
+    let first = load(&files, "pemda-33", now()).unwrap();
+    let (newest, material) = watch::channel(Arc::new(first));
+    let (state, mut states) = watch::channel(ReloadState::default());
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(watch_files(
+        newest,
+        state,
+        (files.clone(), Purpose::Party(party("pemda-33")), domain()),
+        Arc::new(SystemClock),
+        Duration::from_millis(10),
+        stop.clone(),
+    ));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let exposed = lab.at("exposed.key");
+    let issued = lab
+        .authority
+        .issue(
+            &Subject::Party(party("pemda-33")),
+            Lifetime::days(now(), 30),
+        )
+        .unwrap();
+    fs::write(&exposed, issued.key.unwrap()).unwrap();
+    fs::set_permissions(&exposed, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::rename(&exposed, &files.key).unwrap();
+    write_new(&files.certificate, &issued.certificate, false, true).unwrap();
+    let patience = Duration::from_secs(20);
+    let is_exposed = |state: &ReloadState| {
+        let why = state.last_error.as_deref();
+        why.is_some_and(|why| why.contains("chmod 600"))
+    };
+    let failed = states.wait_for(is_exposed);
+    let failed = tokio::time::timeout(patience, failed).await.unwrap();
+    let failures = failed.unwrap().failures;
+    fs::set_permissions(&files.key, fs::Permissions::from_mode(0o600)).unwrap();
+    let taken = states.wait_for(|state| state.reloads == 1 && state.last_error.is_none());
+    let taken = tokio::time::timeout(patience, taken)
+        .await
+        .unwrap()
+        .unwrap()
+        .clone();
+    assert!(taken.failures - failures <= 1, "said once a change");
+    let (shown, _) = show(&files.certificate, &domain()).unwrap();
+    assert_eq!(material.borrow().identity().serial, shown.serial);
+    stop.cancel();
+    task.await.unwrap();
+}

@@ -14,12 +14,12 @@ use crate::{
 pub struct CertificateWatch {
     name: String,
     serves: CertificateFor,
-    identity: Arc<dyn Fn() -> PeerIdentity + Send + Sync>,
+    identity: Arc<dyn Fn() -> Option<PeerIdentity> + Send + Sync>,
     reload: watch::Receiver<ReloadState>,
 }
 
 impl CertificateWatch {
-    /// A certificate of links: `hub`, or a party's id.
+    /// The certificate of a hub's links.
     pub fn of_links(
         name: impl Into<String>,
         material: watch::Receiver<Arc<Material>>,
@@ -28,7 +28,21 @@ impl CertificateWatch {
         Self {
             name: name.into(),
             serves: CertificateFor::Links,
-            identity: Arc::new(move || material.borrow().identity().clone()),
+            identity: Arc::new(move || Some(material.borrow().identity().clone())),
+            reload,
+        }
+    }
+
+    /// The certificate of a party's link, if there is one that can be used.
+    pub fn of_party(
+        name: impl Into<String>,
+        identity: impl Fn() -> Option<PeerIdentity> + Send + Sync + 'static,
+        reload: watch::Receiver<ReloadState>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            serves: CertificateFor::Links,
+            identity: Arc::new(identity),
             reload,
         }
     }
@@ -41,7 +55,7 @@ impl CertificateWatch {
         Self {
             name: "door".to_owned(),
             serves: CertificateFor::Doors,
-            identity: Arc::new(move || material.borrow().identity().clone()),
+            identity: Arc::new(move || Some(material.borrow().identity().clone())),
             reload,
         }
     }
@@ -53,8 +67,7 @@ impl CertificateWatch {
         CertificateHealth {
             name: self.name.clone(),
             serves: self.serves,
-            not_before: identity.not_before,
-            not_after: identity.not_after,
+            lifetime: identity.map(|found| (found.not_before, found.not_after)),
             reloads: reload.reloads,
             reload_failures: reload.failures,
             last_error: reload.last_error,

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
-use crate::support::{Node, World, complaint, eventually, now, submit};
+use crate::support::{Node, World, complaint, connected, eventually, now, submit};
 
 const DAY: i64 = 86_400_000_000;
 const CRLS: &str = "crls = [\"pki/crl.pem\"]";
@@ -526,4 +526,26 @@ async fn the_refused_can_not_tell_why() {
     }
     let refused = v1::Verdict::Refused;
     stands(&world.hub, "pemda-33.74", refused, "CERTIFICATE_REVOKED").await;
+}
+
+/// Scenario: an adapter of two parties starts while the key of one is not
+/// there; then its files come.
+/// Guarantee: the node runs: the other party's link is up, and this one stands
+/// as refused and says which file; it comes up without a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_party_without_a_certificate_stops_nobody() {
+    let world = World::new();
+    world.issue_party("pemda-33");
+    let node = world.adapter_with("two", "pemda-33", |text| {
+        let second = "[[party]]\nid = \"pemda-33.74\"\ncertificate = \"pki/pemda-33.74.pem\"\nkey = \"pki/pemda-33.74.key\"\n[tls]";
+        text.replacen("[tls]", second, 1)
+    });
+    connected(&world, &node, "pemda-33").await;
+    let refused = node.sync("pemda-33.74").await;
+    assert_eq!(refused.verdict, v1::Verdict::Refused as i32, "{refused:?}");
+    let shown = format!("{refused:?}");
+    assert!(shown.contains("FILE_UNREADABLE"), "{shown}");
+    assert!(shown.contains("pemda-33.74.pem"), "{shown}");
+    world.issue_party("pemda-33.74");
+    connected(&world, &node, "pemda-33.74").await;
 }

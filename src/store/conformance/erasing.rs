@@ -292,3 +292,38 @@ pub(super) async fn an_erased_entry_stays_a_duplicate(engine: &dyn Engine) {
     let again = node.submit(vec![again], at(3)).await.unwrap().remove(0);
     assert!(again.unwrap().repeated);
 }
+
+/// Scenario: a filing; then another text under its reference; then an event
+/// about a complaint that nobody filed; then the first filing again.
+/// Guarantee: the hub keeps no text of what it rejected, where no erasure would
+/// find it; texts of what it accepted, and of its repetition, are there. What
+/// was rejected stays known: it gets the same answer again.
+pub(super) async fn nothing_is_kept_of_what_was_rejected(engine: &dyn Engine) {
+    let world = World::new(engine).await;
+    let filed = filing(&province(), "A-1", "isi", None);
+    let conflicting = filing(&province(), "A-1", "isi lain", None);
+    let nowhere = filing(&province(), "A-2", "isi", None);
+    let lost = event(&province(), &nowhere, "e-1", EventBody::Verified);
+    for new in [&filed, &conflicting, &lost, &filed, &conflicting] {
+        world.send_new(&province(), new).await;
+    }
+    let outcomes: Vec<_> = decisions(&world)
+        .await
+        .into_iter()
+        .map(|(_, decision)| decision.outcome)
+        .collect();
+    let (rejected, duplicate) = (Outcome::Rejected, Outcome::Duplicate);
+    assert_eq!(
+        outcomes,
+        [Outcome::Accepted, rejected, rejected, duplicate, rejected]
+    );
+    let entries = journal_of(world.hub.as_ref(), &province()).await;
+    for (entry, outcome) in entries.iter().zip(outcomes) {
+        assert!(!entry.parts.is_empty());
+        for part in &entry.parts {
+            let is_kept = matches!(part.state, PartState::Present(_));
+            assert_eq!(is_kept, outcome != rejected, "{outcome:?}: {part:?}");
+        }
+        assert_eq!(entry.handover_digest.is_some(), outcome != rejected);
+    }
+}

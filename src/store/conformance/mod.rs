@@ -30,6 +30,7 @@ pub(crate) async fn run(engine: &dyn Engine) {
     erasing::a_node_erases_only_in_the_complaint_told(engine).await;
     erasing::reaches_whoever_held_it(engine).await;
     erasing::an_erased_entry_stays_a_duplicate(engine).await;
+    erasing::nothing_is_kept_of_what_was_rejected(engine).await;
     overruling::the_national_desk_reads_and_overrules(engine).await;
     overruling::merging_tells_both_sides(engine).await;
     opening::a_lost_disk_comes_back(engine).await;

@@ -95,6 +95,9 @@ impl Tx<'_> {
         if decision.outcome != Outcome::Accepted {
             self.put_decision(row, &decision)?;
         }
+        if decision.outcome == Outcome::Rejected {
+            self.withhold_parts(row)?;
+        }
         self.count(party, decision.outcome)?;
         self.pend(party, position_of(row), decision.clone(), pending, now)?;
         Ok(decision)

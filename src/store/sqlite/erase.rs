@@ -181,6 +181,21 @@ impl Tx<'_> {
         Ok(found)
     }
 
+    /// Hub: keeps no texts of a rejected entry. It belongs to no complaint, so
+    /// no erasure would ever find it; its author has it, and the decision says
+    /// why.
+    pub(super) fn withhold_parts(&mut self, row: i64) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(
+                "UPDATE part SET bytes = NULL WHERE id BETWEEN ?1 << 2 AND (?1 << 2) | 3",
+            )?
+            .execute([row])?;
+        self.connection
+            .prepare_cached("UPDATE submission SET handover_digest = NULL WHERE id = ?1")?
+            .execute([row])?;
+        Ok(())
+    }
+
     fn kind_of_part(&self, row: i64, sha256: &Digest) -> Result<Option<i64>, StoreError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT kind FROM part WHERE id BETWEEN ?1 << 2 AND (?1 << 2) | 3 AND sha256 = ?2",
