@@ -116,6 +116,10 @@ fn sqlite_is_sound_and_syncs() {
 /// Guarantee: no more connections and threads are in use than there are
 /// places; nobody is refused.
 #[tokio::test(flavor = "multi_thread")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it runs on a reader's thread, and being slow is the point"
+)]
 async fn readers_wait_for_a_place() {
     use std::sync::atomic::{AtomicUsize, Ordering};
     let directory = tempfile::tempdir().unwrap();
