@@ -171,7 +171,8 @@ pub struct Session {
     copies: VecDeque<Frame>,
     // The second that it is, and how many heartbeats it brought.
     heartbeats: (u64, u32),
-    comparing: VecDeque<Entries>,
+    /// First positions of frames whose comparison is under way.
+    comparing: VecDeque<u64>,
     peer_sent_at: Option<Micros>,
     drain: Option<Drain>,
     is_over: bool,
@@ -368,7 +369,7 @@ impl Session {
                 self.copies_ignored = 0;
                 let last = request
                     .last_position
-                    .min(request.first_position + COPY_PAGE - 1);
+                    .min(request.first_position.saturating_add(COPY_PAGE - 1));
                 effects.push(Effect::ReadCopy {
                     first: request.first_position,
                     last,
@@ -423,7 +424,7 @@ impl Session {
                         "entries that are known here",
                     )));
                 }
-                self.comparing.push_back(frame);
+                self.comparing.push_back(frame.first_position);
                 effects.push(Effect::Compare(place));
                 Ok(())
             }
@@ -432,11 +433,10 @@ impl Session {
     }
 
     fn on_compared(&mut self, same: bool) -> Result<(), End> {
-        let frame = self.comparing.pop_front();
+        let position = self.comparing.pop_front().unwrap_or_default();
         if same {
             return Ok(());
         }
-        let position = frame.map_or(0, |frame| frame.first_position);
         Err(End::Mismatch(format!(
             "entries from {position} on are known here with other content"
         )))

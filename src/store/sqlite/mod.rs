@@ -43,7 +43,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use hmac::{Hmac, Mac as _};
 use rusqlite::{Connection, OptionalExtension as _, config::DbConfig, params};
 use sha2::Sha256;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::{
     domain::{
@@ -70,7 +70,7 @@ mod migrations {
     refinery::embed_migrations!("src/store/sqlite/migrations");
 }
 
-/// Connections that read.
+/// Connections that read, and so threads: beyond them readers wait.
 const READERS: usize = 4;
 /// Marks are kept when so many rows had to be hashed.
 const MARK_EVERY: u64 = 1_024;
@@ -130,6 +130,7 @@ struct Shared {
     readers: Mutex<Vec<Connection>>,
     /// Parties whose inbox still holds something of an ended epoch.
     earlier: Mutex<BTreeSet<PartyId>>,
+    read_places: Arc<Semaphore>,
     path: PathBuf,
 }
 
@@ -204,6 +205,7 @@ impl SqliteStore {
             }),
             readers: Mutex::new(Vec::new()),
             earlier: Mutex::new(earlier),
+            read_places: Arc::new(Semaphore::new(READERS)),
             path,
         });
         shared.reload_registry(&connection);
@@ -248,29 +250,36 @@ impl SqliteStore {
         work: impl FnOnce(&Connection, &Shared) -> Result<T, StoreError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, StoreError>> {
         let shared = self.shared.clone();
-        let task = tokio::task::spawn_blocking(move || {
-            let pooled = shared
-                .readers
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop();
-            let mut connection = match pooled {
-                Some(connection) => connection,
-                None => connect(&shared.path)?,
-            };
-            let transaction = connection.transaction()?;
-            let outcome = work(&transaction, &shared);
-            drop(transaction);
-            let mut readers = shared
-                .readers
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            if readers.len() < READERS {
-                readers.push(connection);
-            }
-            outcome
-        });
         async move {
+            let places = shared.read_places.clone();
+            let place = places
+                .acquire_owned()
+                .await
+                .map_err(|_| StoreError::Closed)?;
+            let task = tokio::task::spawn_blocking(move || {
+                // Held to the end of the read, whoever stops waiting for it.
+                let _place = place;
+                let pooled = shared
+                    .readers
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .pop();
+                let mut connection = match pooled {
+                    Some(connection) => connection,
+                    None => connect(&shared.path)?,
+                };
+                let transaction = connection.transaction()?;
+                let outcome = work(&transaction, &shared);
+                drop(transaction);
+                let mut readers = shared
+                    .readers
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                if readers.len() < READERS {
+                    readers.push(connection);
+                }
+                outcome
+            });
             task.await
                 .unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
         }

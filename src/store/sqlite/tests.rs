@@ -111,3 +111,32 @@ fn sqlite_is_sound_and_syncs() {
     assert!(pragma("journal_mode").contains("wal"));
     assert!(pragma("synchronous").contains('2'), "FULL");
 }
+
+/// Scenario: many callers read at once, each for a while.
+/// Guarantee: no more connections and threads are in use than there are
+/// places; nobody is refused.
+#[tokio::test(flavor = "multi_thread")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it runs on a reader's thread, and being slow is the point"
+)]
+async fn readers_wait_for_a_place() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), NodeRole::Hub, decide).unwrap();
+    let reading = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
+    let reads = (0..32).map(|_| {
+        let reading = reading.clone();
+        store.read(move |_, _| {
+            let now = reading.0.fetch_add(1, Ordering::SeqCst) + 1;
+            reading.1.fetch_max(now, Ordering::SeqCst);
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            reading.0.fetch_sub(1, Ordering::SeqCst);
+            Ok(())
+        })
+    });
+    let all = futures_util::future::join_all(reads).await;
+    assert!(all.into_iter().all(|outcome| outcome.is_ok()));
+    let most = reading.1.load(Ordering::SeqCst);
+    assert!(most <= super::READERS, "{most} at once");
+}
