@@ -379,7 +379,8 @@ async fn a_session_ends_with_its_certificate() {
     stands(&node, CITY, refused, "OWN_CERTIFICATE_EXPIRED").await;
     let ended = events(&world.hub, "session_ended");
     // At the first contact a node opens twice: the first end may be that.
-    let is_told = |end: &serde_json::Value| end["why"].as_str().unwrap().contains("CertificateExpires");
+    let is_told =
+        |end: &serde_json::Value| end["why"].as_str().unwrap().contains("CertificateExpires");
     assert!(ended.iter().any(is_told), "{ended:?}");
     let noted = events(&world.hub, "tls_refused");
     assert_eq!(noted[0]["reason"], "CERTIFICATE_EXPIRED");
