@@ -35,6 +35,10 @@ under a new key. A parked one waits for a corrected version of the hub's
 software; its author may hand it over under a new key then.")]
 pub(super) enum DeadLetters {
     /// List them, the newest first
+    #[command(after_help = "\
+Examples:
+  jembatan dead-letters list --config adapter.toml
+  jembatan dead-letters list --config hub.toml --only pemda-33.74 --output json")]
     List {
         #[command(flatten)]
         node: Node,
@@ -46,6 +50,10 @@ pub(super) enum DeadLetters {
         limit: usize,
     },
     /// Show one
+    #[command(after_help = "\
+Examples:
+  jembatan dead-letters show 2847cf27-5287-8f37-b90f-a6d01344cfdc --config adapter.toml
+  jembatan dead-letters show pemda-33.74/12 --config hub.toml")]
     Show {
         /// Its event id, or party/position as the list has it
         which: String,

@@ -24,6 +24,9 @@ Examples:
 They work at the hub's own door: see --door.")]
 pub(super) enum Institutions {
     /// List them
+    #[command(
+        after_help = "Examples:\n  jembatan institutions list\n  jembatan institutions list --output json"
+    )]
     List {
         #[command(flatten)]
         door: DoorArgs,
@@ -34,6 +37,7 @@ pub(super) enum Institutions {
     /// Add one, or change what is said here of one that is there
     Add(Add),
     /// Give it complaints again
+    #[command(after_help = "Examples:\n  jembatan institutions enable pemda-33.74")]
     Enable {
         #[command(flatten)]
         door: DoorArgs,
@@ -41,6 +45,7 @@ pub(super) enum Institutions {
         code: String,
     },
     /// Give it no complaint any more; those that it has stay with it
+    #[command(after_help = "Examples:\n  jembatan institutions disable pemda-33.74")]
     Disable {
         #[command(flatten)]
         door: DoorArgs,
