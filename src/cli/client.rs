@@ -116,5 +116,11 @@ impl DoorArgs {
 
 /// A refusal in words.
 pub(super) fn refused(status: Status) -> anyhow::Error {
+    // What answered speaks HTTP and no gRPC: its page was read as a message.
+    if status.code() == tonic::Code::Internal
+        && status.message().contains("invalid compression flag")
+    {
+        return anyhow::anyhow!("this is no gRPC door: is it the [door] http address?");
+    }
     anyhow::anyhow!("{} ({:?})", status.message(), status.code())
 }

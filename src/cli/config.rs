@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use clap::{Subcommand, ValueEnum};
 
 use crate::config::{
-    ADAPTER_FILE, AdapterConfig, DIRECTORY_FILE, DirectoryFile, HUB_FILE, HubConfig, load,
+    ADAPTER_FILE, DIRECTORY_FILE, DirectoryFile, HUB_FILE, load,
 };
 
 use super::{
     Done,
-    output::{Output, json},
+    node_file::{load_adapter, load_hub},
+    output::{Output, json, write},
 };
 
 /// Which file.
@@ -34,11 +35,13 @@ Examples:
   jembatan config show hub hub.toml --output json")]
 pub(super) enum Config {
     /// Print the documented default file
+    #[command(after_help = "Examples:\n  jembatan config init hub > hub.toml\n  jembatan config init adapter > adapter.toml\n  jembatan config init directory > directory.toml")]
     Init {
         /// Which
         kind: Kind,
     },
     /// Check a file: every key, every limit
+    #[command(after_help = "Examples:\n  jembatan config check adapter adapter.toml")]
     Check {
         /// Which
         kind: Kind,
@@ -46,6 +49,7 @@ pub(super) enum Config {
         file: PathBuf,
     },
     /// Show what a file means, with all defaults
+    #[command(after_help = "Examples:\n  jembatan config show hub hub.toml\n  jembatan config show adapter adapter.toml --output json")]
     Show {
         /// Which
         kind: Kind,
@@ -57,24 +61,21 @@ pub(super) enum Config {
 impl Config {
     pub(super) fn run(self, output: Output) -> anyhow::Result<Done> {
         match self {
-            Self::Init { kind } => print!(
-                "{}",
-                match kind {
-                    Kind::Hub => HUB_FILE,
-                    Kind::Adapter => ADAPTER_FILE,
-                    Kind::Directory => DIRECTORY_FILE,
-                }
-            ),
+            Self::Init { kind } => write(match kind {
+                Kind::Hub => HUB_FILE,
+                Kind::Adapter => ADAPTER_FILE,
+                Kind::Directory => DIRECTORY_FILE,
+            })?,
             Self::Check { kind, file } => {
                 text(kind, &file)?;
                 eprintln!("{} is good", file.display());
             }
             Self::Show { kind, file } if output.is_json(false) => match kind {
-                Kind::Hub => json(&load::<HubConfig>(&file)?)?,
-                Kind::Adapter => json(&load::<AdapterConfig>(&file)?)?,
+                Kind::Hub => json(&load_hub(&file)?)?,
+                Kind::Adapter => json(&load_adapter(&file)?)?,
                 Kind::Directory => json(&load::<DirectoryFile>(&file)?)?,
             },
-            Self::Show { kind, file } => print!("{}", text(kind, &file)?),
+            Self::Show { kind, file } => write(&text(kind, &file)?)?,
         }
         Ok(Done::All)
     }
@@ -82,8 +83,8 @@ impl Config {
 
 fn text(kind: Kind, file: &std::path::Path) -> anyhow::Result<String> {
     Ok(match kind {
-        Kind::Hub => toml::to_string(&load::<HubConfig>(file)?)?,
-        Kind::Adapter => toml::to_string(&load::<AdapterConfig>(file)?)?,
+        Kind::Hub => toml::to_string(&load_hub(file)?)?,
+        Kind::Adapter => toml::to_string(&load_adapter(file)?)?,
         Kind::Directory => toml::to_string(&load::<DirectoryFile>(file)?)?,
     })
 }

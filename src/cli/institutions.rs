@@ -24,6 +24,7 @@ Examples:
 They work at the hub's own door: see --door.")]
 pub(super) enum Institutions {
     /// List them
+    #[command(after_help = "Examples:\n  jembatan institutions list\n  jembatan institutions list --output json")]
     List {
         #[command(flatten)]
         door: DoorArgs,
@@ -34,6 +35,7 @@ pub(super) enum Institutions {
     /// Add one, or change what is said here of one that is there
     Add(Add),
     /// Give it complaints again
+    #[command(after_help = "Examples:\n  jembatan institutions enable pemda-33.74")]
     Enable {
         #[command(flatten)]
         door: DoorArgs,
@@ -41,6 +43,7 @@ pub(super) enum Institutions {
         code: String,
     },
     /// Give it no complaint any more; those that it has stay with it
+    #[command(after_help = "Examples:\n  jembatan institutions disable pemda-33.74")]
     Disable {
         #[command(flatten)]
         door: DoorArgs,

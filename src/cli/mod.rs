@@ -122,6 +122,8 @@ pub fn main() -> ExitCode {
         .worker_threads(threads)
         .enable_all()
         .build();
+    // Of `submit` a reader that has gone away hides what was not handed over.
+    let may_be_cut = !matches!(cli.command, Command::Submit(_));
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(run(cli.command, cli.output)),
         Err(error) => Err(error.into()),
@@ -129,6 +131,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(Done::All) => ExitCode::SUCCESS,
         Ok(Done::Part) => ExitCode::from(3),
+        Err(error) if may_be_cut && error.is::<output::ReaderGone>() => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("jembatan: {error:#}");
             ExitCode::FAILURE

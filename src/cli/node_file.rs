@@ -10,6 +10,39 @@ use crate::{
     store::sqlite::NodeRole,
 };
 
+/// Reads a hub's settings; of an adapter's file it says so.
+pub(super) fn load_hub(path: &Path) -> anyhow::Result<HubConfig> {
+    load(path).map_err(|error| match table_of(path) {
+        Ok(table) if is_adapters(&table) => {
+            anyhow::anyhow!("{error}; this looks like an adapter's file")
+        }
+        _ => error.into(),
+    })
+}
+
+/// Reads an adapter's settings; of a hub's file it says so.
+pub(super) fn load_adapter(path: &Path) -> anyhow::Result<AdapterConfig> {
+    load(path).map_err(|error| match table_of(path) {
+        Ok(table) if is_hubs(&table) => anyhow::anyhow!("{error}; this looks like a hub's file"),
+        _ => error.into(),
+    })
+}
+
+fn table_of(path: &Path) -> anyhow::Result<toml::Table> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("{} can't be read", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("{} is not TOML", path.display()))
+}
+
+fn is_adapters(table: &toml::Table) -> bool {
+    table.contains_key("hub") || table.contains_key("party")
+}
+
+fn is_hubs(table: &toml::Table) -> bool {
+    let own = ["listen", "national", "directory_file"];
+    !is_adapters(table) && own.iter().any(|key| table.contains_key(*key))
+}
+
 /// What commands on a node's files need of its configuration.
 pub(super) struct NodeFile {
     pub(super) role: NodeRole,
@@ -20,12 +53,8 @@ impl NodeFile {
     /// Reads a configuration file. Which role it is of shows in its tables: an
     /// adapter's names a hub, a hub's says where links come in.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("{} can't be read", path.display()))?;
-        let table: toml::Table =
-            toml::from_str(&text).with_context(|| format!("{} is not TOML", path.display()))?;
-        let is_adapter = table.contains_key("hub") || table.contains_key("party");
-        Ok(if is_adapter {
+        let table = table_of(path)?;
+        Ok(if is_adapters(&table) {
             Self {
                 role: NodeRole::Adapter,
                 directory: load::<AdapterConfig>(path)?.directory,

@@ -39,11 +39,22 @@ impl Output {
 /// Writes one line of data. A reader that has gone away is an error and no
 /// panic: whoever acknowledges after writing must know.
 pub(super) fn line(text: impl AsRef<str>) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", text.as_ref())
-        .and_then(|()| out.flush())
-        .context("standard output can't be written")
+    write(&format!("{}\n", text.as_ref()))
 }
+
+/// Writes a text as it stands.
+pub(super) fn write(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(ReaderGone.into()),
+        outcome => outcome.context("standard output can't be written"),
+    }
+}
+
+/// Whoever read standard output has read enough, as `head` does.
+#[derive(Debug, thiserror::Error)]
+#[error("standard output can't be written: its reader has gone away")]
+pub(super) struct ReaderGone;
 
 /// Writes one JSON value on a line of its own.
 pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {

@@ -35,6 +35,7 @@ Examples:
 They work at the hub's own door: see --door.")]
 pub(super) enum Parties {
     /// List them
+    #[command(after_help = "Examples:\n  jembatan parties list\n  jembatan parties list --output json")]
     List {
         #[command(flatten)]
         door: DoorArgs,
@@ -45,6 +46,7 @@ pub(super) enum Parties {
     /// Add one, or change what is said here of one that is there
     Add(Add),
     /// Let it connect again
+    #[command(after_help = "Examples:\n  jembatan parties enable pemda-33.74")]
     Enable {
         #[command(flatten)]
         door: DoorArgs,
@@ -52,6 +54,7 @@ pub(super) enum Parties {
         id: String,
     },
     /// End its session and let it in no more
+    #[command(after_help = "Examples:\n  jembatan parties disable pemda-33.74      its live session ends within seconds")]
     Disable {
         #[command(flatten)]
         door: DoorArgs,
@@ -59,6 +62,7 @@ pub(super) enum Parties {
         id: String,
     },
     /// Revoke a certificate
+    #[command(after_help = "Examples:\n  jembatan parties revoke 4f0a... --note 'Kunci hilang.'")]
     Revoke {
         #[command(flatten)]
         door: DoorArgs,

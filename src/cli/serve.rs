@@ -1,6 +1,6 @@
 //! `jembatan hub` and `jembatan adapter`.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -12,12 +12,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     adapter,
-    config::{AdapterConfig, HubConfig, LogConfig, LogFormat, load},
+    config::{LogConfig, LogFormat},
     hub,
     runtime::SystemClock,
 };
 
-use super::Done;
+use super::{
+    Done,
+    node_file::{load_adapter, load_hub},
+};
+
+/// A second signal so soon is the same one: `timeout` and a terminal send it to
+/// the process and to its group.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 pub(super) const HUB_EXAMPLES: &str = "\
 Examples:
@@ -36,7 +43,8 @@ Examples:
 Once it serves, one line of JSON with its addresses goes to standard output; the
 log goes to standard error.";
 
-/// Runs until SIGTERM or SIGINT; a second signal ends it at once.
+/// Runs until SIGTERM or SIGINT; a second signal, a second or more after the
+/// first, ends it at once.
 #[derive(Debug, Args)]
 pub(super) struct Serve {
     /// The configuration file
@@ -49,7 +57,7 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) async fn hub(self) -> anyhow::Result<Done> {
-        let config: HubConfig = load(&self.config)?;
+        let config = load_hub(&self.config)?;
         log_to_stderr(&config.log)?;
         let (ready, addresses) = oneshot::channel::<hub::HubAddresses>();
         let stop = self.on_end()?;
@@ -66,7 +74,7 @@ impl Serve {
     }
 
     pub(super) async fn adapter(self) -> anyhow::Result<Done> {
-        let config: AdapterConfig = load(&self.config)?;
+        let config = load_adapter(&self.config)?;
         log_to_stderr(&config.log)?;
         let (ready, addresses) = oneshot::channel::<adapter::AdapterAddresses>();
         let stop = self.on_end()?;
@@ -114,22 +122,27 @@ fn log_to_stderr(log: &LogConfig) -> anyhow::Result<()> {
     outcome.map_err(|error| anyhow::anyhow!("logging can't start: {error}"))
 }
 
-/// Cancelled at the first SIGTERM or SIGINT; the second one ends the process.
+/// Cancelled at the first SIGTERM or SIGINT; a second one ends the process,
+/// unless it comes so soon that it is the same one.
 pub(super) fn on_signal() -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let token = stop.clone();
     tokio::spawn(async move {
-        for round in 0..2 {
+        let mut first: Option<tokio::time::Instant> = None;
+        loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            if round == 0 {
-                token.cancel();
-            } else {
-                std::process::exit(1);
+            match first {
+                None => {
+                    first = Some(tokio::time::Instant::now());
+                    token.cancel();
+                }
+                Some(first) if first.elapsed() < SAME_SIGNAL => {}
+                Some(_) => std::process::exit(1),
             }
         }
     });

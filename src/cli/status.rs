@@ -59,6 +59,11 @@ impl Status {
             table.row(row(party));
         }
         table.print()?;
+        for party in &status.parties {
+            if let Some(text) = unmapped(party) {
+                line(text)?;
+            }
+        }
         for alarm in &status.alarms {
             line(format!("! {}: {}", alarm.reason, alarm.explanation))?;
         }
@@ -70,6 +75,20 @@ impl Status {
         }
         Ok(Done::All)
     }
+}
+
+/// That local statuses of a party have no row in its mapping yet: the table
+/// has no room for them, and nobody would look for them.
+fn unmapped(party: &v1::PartySync) -> Option<String> {
+    let found = match party.unmapped_statuses.len() {
+        0 => return None,
+        1 => "1 unmapped status".to_owned(),
+        many => format!("{many} unmapped statuses"),
+    };
+    Some(format!(
+        "! {}: {found}: see status --output json",
+        party.party
+    ))
 }
 
 fn row(party: &v1::PartySync) -> [String; 7] {
@@ -89,4 +108,27 @@ fn row(party: &v1::PartySync) -> [String; 7] {
         (waiting(&party.submissions) + waiting(&party.deliveries)).to_string(),
         party.explanation.clone(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scenario: a party without unmapped statuses, with one, with two.
+    /// Guarantee: the table says how many, and where to read them; nothing
+    /// where there are none.
+    #[test]
+    fn unmapped_statuses_are_told() {
+        let mut party = v1::PartySync {
+            party: "pemda-33.74".to_owned(),
+            ..v1::PartySync::default()
+        };
+        assert_eq!(unmapped(&party), None);
+        party.unmapped_statuses.push(v1::UnmappedStatus::default());
+        let text = unmapped(&party).unwrap();
+        assert!(text.contains("pemda-33.74: 1 unmapped status:"), "{text}");
+        party.unmapped_statuses.push(v1::UnmappedStatus::default());
+        let text = unmapped(&party).unwrap();
+        assert!(text.contains("2 unmapped statuses: see status --output json"), "{text}");
+    }
 }

@@ -119,7 +119,8 @@ pub(super) async fn under_load(
 ) -> anyhow::Result<Ledger> {
     let all = records.len() as u32 * copies;
     teller.chapter(&format!(
-        "Load: {all} complaints ({copies} numbered copies of each); a line is cut, a node is killed"
+        "Load: {all} complaints ({copies} numbered {} of each); a line is cut, a node is killed",
+        if copies == 1 { "copy" } else { "copies" }
     ));
     let national = batch(records, NATIONAL, 1..=copies)?;
     let province = batch(records, PROVINCE, 1..=copies)?;

@@ -63,7 +63,7 @@ impl Demo {
                 directory.path.display()
             ))
         })?;
-        teller.quiet();
+        teller.proven();
         let stayed = if self.stay {
             tokio::select! {
                 outcome = stay::stay(&world, &mut cast) => outcome,

@@ -18,6 +18,8 @@ const TICK: Duration = Duration::from_millis(100);
 
 pub(super) struct Teller {
     began: Instant,
+    /// How long it took until it was proven.
+    took: Option<Duration>,
     chapter: u32,
     has_colour: bool,
     doing: Arc<Mutex<Option<Doing>>>,
@@ -64,6 +66,7 @@ impl Teller {
         let ticker = is_watched.then(|| tokio::spawn(draw(doing.clone(), began)).abort_handle());
         Self {
             began,
+            took: None,
             chapter: 0,
             doing,
             ticker,
@@ -89,8 +92,14 @@ impl Teller {
         *self.doing.lock().unwrap_or_else(PoisonError::into_inner) = Some(Doing { what, count });
     }
 
+    /// It is proven: what a stay takes is no part of it.
+    pub(super) fn proven(&mut self) {
+        self.took = Some(self.began.elapsed());
+        self.quiet();
+    }
+
     /// Nothing goes on any more.
-    pub(super) fn quiet(&self) {
+    fn quiet(&self) {
         *self.doing.lock().unwrap_or_else(PoisonError::into_inner) = None;
         if self.ticker.is_some() {
             eprint!("\r\x1b[2K");
@@ -104,7 +113,8 @@ impl Teller {
         if self.ticker.is_some() {
             eprint!("\r\x1b[2K");
         }
-        println!("{}", text.as_ref());
+        // A reader that has gone away does not end what is being shown.
+        let _ = crate::cli::output::line(text);
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
@@ -175,7 +185,7 @@ impl Teller {
         self.line(format!(
             "{} in {:.1} s.",
             self.paint("1;32", "All of it held"),
-            self.began.elapsed().as_secs_f64()
+            self.took.unwrap_or_else(|| self.began.elapsed()).as_secs_f64()
         ));
         if !stayed {
             self.line(
