@@ -4,9 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 
-use crate::config::{
-    ADAPTER_FILE, DIRECTORY_FILE, DirectoryFile, HUB_FILE, load,
-};
+use crate::config::{ADAPTER_FILE, DIRECTORY_FILE, DirectoryFile, HUB_FILE, load};
 
 use super::{
     Done,
@@ -35,7 +33,9 @@ Examples:
   jembatan config show hub hub.toml --output json")]
 pub(super) enum Config {
     /// Print the documented default file
-    #[command(after_help = "Examples:\n  jembatan config init hub > hub.toml\n  jembatan config init adapter > adapter.toml\n  jembatan config init directory > directory.toml")]
+    #[command(
+        after_help = "Examples:\n  jembatan config init hub > hub.toml\n  jembatan config init adapter > adapter.toml\n  jembatan config init directory > directory.toml"
+    )]
     Init {
         /// Which
         kind: Kind,
@@ -49,7 +49,9 @@ pub(super) enum Config {
         file: PathBuf,
     },
     /// Show what a file means, with all defaults
-    #[command(after_help = "Examples:\n  jembatan config show hub hub.toml\n  jembatan config show adapter adapter.toml --output json")]
+    #[command(
+        after_help = "Examples:\n  jembatan config show hub hub.toml\n  jembatan config show adapter adapter.toml --output json"
+    )]
     Show {
         /// Which
         kind: Kind,

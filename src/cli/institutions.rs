@@ -24,7 +24,9 @@ Examples:
 They work at the hub's own door: see --door.")]
 pub(super) enum Institutions {
     /// List them
-    #[command(after_help = "Examples:\n  jembatan institutions list\n  jembatan institutions list --output json")]
+    #[command(
+        after_help = "Examples:\n  jembatan institutions list\n  jembatan institutions list --output json"
+    )]
     List {
         #[command(flatten)]
         door: DoorArgs,

@@ -35,7 +35,9 @@ Examples:
 They work at the hub's own door: see --door.")]
 pub(super) enum Parties {
     /// List them
-    #[command(after_help = "Examples:\n  jembatan parties list\n  jembatan parties list --output json")]
+    #[command(
+        after_help = "Examples:\n  jembatan parties list\n  jembatan parties list --output json"
+    )]
     List {
         #[command(flatten)]
         door: DoorArgs,
@@ -54,7 +56,9 @@ pub(super) enum Parties {
         id: String,
     },
     /// End its session and let it in no more
-    #[command(after_help = "Examples:\n  jembatan parties disable pemda-33.74      its live session ends within seconds")]
+    #[command(
+        after_help = "Examples:\n  jembatan parties disable pemda-33.74      its live session ends within seconds"
+    )]
     Disable {
         #[command(flatten)]
         door: DoorArgs,

@@ -83,6 +83,8 @@ fn unmapped(party: &v1::PartySync) -> Option<String> {
     let found = match party.unmapped_statuses.len() {
         0 => return None,
         1 => "1 unmapped status".to_owned(),
+        // A node tells no more than this.
+        100.. => "100 or more unmapped statuses".to_owned(),
         many => format!("{many} unmapped statuses"),
     };
     Some(format!(
@@ -129,6 +131,9 @@ mod tests {
         assert!(text.contains("pemda-33.74: 1 unmapped status:"), "{text}");
         party.unmapped_statuses.push(v1::UnmappedStatus::default());
         let text = unmapped(&party).unwrap();
-        assert!(text.contains("2 unmapped statuses: see status --output json"), "{text}");
+        assert!(
+            text.contains("2 unmapped statuses: see status --output json"),
+            "{text}"
+        );
     }
 }

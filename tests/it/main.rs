@@ -9,6 +9,7 @@ mod cli_complaint;
 mod cli_demo;
 mod cli_pki;
 mod cli_submit;
+mod cli_told;
 mod contract;
 mod decoders;
 mod doors;

@@ -82,7 +82,9 @@ Exit code 1 if the hub rejects it; the reason is on standard error. If the hub
 does not answer within five seconds it is stored here, and goes on by itself.")]
 pub(super) enum Complaint {
     /// Its whole history: who, when, revision, and which parts are here
-    #[command(after_help = "Examples:\n  jembatan complaint show 92QA5PQ85FTJD\n  jembatan complaint show A-1 --system lapor-semar --output json")]
+    #[command(
+        after_help = "Examples:\n  jembatan complaint show 92QA5PQ85FTJD\n  jembatan complaint show A-1 --system lapor-semar --output json"
+    )]
     Show {
         #[command(flatten)]
         which: Which,
@@ -94,7 +96,9 @@ pub(super) enum Complaint {
     #[command(after_help = "Examples:\n  jembatan complaint verify 92QA5PQ85FTJD")]
     Verify(Saying),
     /// Set kind, category, region, oversight
-    #[command(after_help = "Examples:\n  jembatan complaint classify 92QA5PQ85FTJD --category jalan --region 33.74")]
+    #[command(
+        after_help = "Examples:\n  jembatan complaint classify 92QA5PQ85FTJD --category jalan --region 33.74"
+    )]
     Classify {
         #[command(flatten)]
         saying: Saying,
@@ -112,7 +116,9 @@ pub(super) enum Complaint {
         oversight: Option<bool>,
     },
     /// Forward (disposisi)
-    #[command(after_help = "Examples:\n  jembatan complaint forward 92QA5PQ85FTJD --to pemda-33.74 --unit DPU -m 'Mohon ditindaklanjuti.'")]
+    #[command(
+        after_help = "Examples:\n  jembatan complaint forward 92QA5PQ85FTJD --to pemda-33.74 --unit DPU -m 'Mohon ditindaklanjuti.'"
+    )]
     Forward {
         #[command(flatten)]
         saying: Saying,
@@ -124,7 +130,9 @@ pub(super) enum Complaint {
         unit: String,
     },
     /// Give a copy (tembusan): who has one sees it and does not own it
-    #[command(after_help = "Examples:\n  jembatan complaint copy 92QA5PQ85FTJD --to pemda-33 --to kl-pu")]
+    #[command(
+        after_help = "Examples:\n  jembatan complaint copy 92QA5PQ85FTJD --to pemda-33 --to kl-pu"
+    )]
     Copy {
         #[command(flatten)]
         saying: Saying,
@@ -133,7 +141,9 @@ pub(super) enum Complaint {
         to: Vec<String>,
     },
     /// Decline (bukan wewenang)
-    #[command(after_help = "Examples:\n  jembatan complaint decline 92QA5PQ85FTJD --suggest pemda-33 -m 'Kewenangan provinsi.'")]
+    #[command(
+        after_help = "Examples:\n  jembatan complaint decline 92QA5PQ85FTJD --suggest pemda-33 -m 'Kewenangan provinsi.'"
+    )]
     Decline {
         #[command(flatten)]
         saying: Saying,
@@ -151,19 +161,29 @@ pub(super) enum Complaint {
         unit: String,
     },
     /// Report progress (tindak lanjut)
-    #[command(after_help = "Examples:\n  jembatan complaint progress 92QA5PQ85FTJD -m 'Bahan sudah dipesan.'")]
+    #[command(
+        after_help = "Examples:\n  jembatan complaint progress 92QA5PQ85FTJD -m 'Bahan sudah dipesan.'"
+    )]
     Progress(Saying),
     /// Ask the reporter
-    #[command(after_help = "Examples:\n  jembatan complaint ask 92QA5PQ85FTJD -m 'Di depan nomor berapa?'")]
+    #[command(
+        after_help = "Examples:\n  jembatan complaint ask 92QA5PQ85FTJD -m 'Di depan nomor berapa?'"
+    )]
     Ask(Saying),
     /// The reporter replied
-    #[command(after_help = "Examples:\n  jembatan complaint reply 92QA5PQ85FTJD -m 'Di depan nomor 12.'")]
+    #[command(
+        after_help = "Examples:\n  jembatan complaint reply 92QA5PQ85FTJD -m 'Di depan nomor 12.'"
+    )]
     Reply(Saying),
     /// Answer (tanggapan)
-    #[command(after_help = "Examples:\n  jembatan complaint respond 92QA5PQ85FTJD -m 'Sudah diperbaiki.' --acting-institution pemda-33.74")]
+    #[command(
+        after_help = "Examples:\n  jembatan complaint respond 92QA5PQ85FTJD -m 'Sudah diperbaiki.' --acting-institution pemda-33.74"
+    )]
     Respond(Saying),
     /// Put off (tunda), with a reason
-    #[command(after_help = "Examples:\n  jembatan complaint postpone 92QA5PQ85FTJD --until 2027-01-15T00:00:00+07:00 -m 'Menunggu anggaran.'")]
+    #[command(
+        after_help = "Examples:\n  jembatan complaint postpone 92QA5PQ85FTJD --until 2027-01-15T00:00:00+07:00 -m 'Menunggu anggaran.'"
+    )]
     Postpone {
         #[command(flatten)]
         saying: Saying,
@@ -175,7 +195,9 @@ pub(super) enum Complaint {
     #[command(after_help = "Examples:\n  jembatan complaint close 92QA5PQ85FTJD")]
     Close(Saying),
     /// Archive, with a reason
-    #[command(after_help = "Examples:\n  jembatan complaint archive 92QA5PQ85FTJD --reason unclear -m 'Lokasi tidak disebut.'")]
+    #[command(
+        after_help = "Examples:\n  jembatan complaint archive 92QA5PQ85FTJD --reason unclear -m 'Lokasi tidak disebut.'"
+    )]
     Archive {
         #[command(flatten)]
         saying: Saying,
@@ -184,13 +206,19 @@ pub(super) enum Complaint {
         reason: String,
     },
     /// Open again
-    #[command(after_help = "Examples:\n  jembatan complaint reopen 92QA5PQ85FTJD -m 'Lampu padam lagi.'")]
+    #[command(
+        after_help = "Examples:\n  jembatan complaint reopen 92QA5PQ85FTJD -m 'Lampu padam lagi.'"
+    )]
     Reopen(Saying),
     /// The reporter withdraws it
-    #[command(after_help = "Examples:\n  jembatan complaint withdraw 92QA5PQ85FTJD -m 'Sudah selesai sendiri.'")]
+    #[command(
+        after_help = "Examples:\n  jembatan complaint withdraw 92QA5PQ85FTJD -m 'Sudah selesai sendiri.'"
+    )]
     Withdraw(Saying),
     /// Join it into another one (digabung)
-    #[command(after_help = "Examples:\n  jembatan complaint merge 92QA5PQ85FTJD --into 5F1T0Q9M2XK7B")]
+    #[command(
+        after_help = "Examples:\n  jembatan complaint merge 92QA5PQ85FTJD --into 5F1T0Q9M2XK7B"
+    )]
     Merge {
         #[command(flatten)]
         saying: Saying,
@@ -199,7 +227,9 @@ pub(super) enum Complaint {
         into: String,
     },
     /// Rate, 1 to 5
-    #[command(after_help = "Examples:\n  jembatan complaint rate 92QA5PQ85FTJD 5 -m 'Terima kasih.'")]
+    #[command(
+        after_help = "Examples:\n  jembatan complaint rate 92QA5PQ85FTJD 5 -m 'Terima kasih.'"
+    )]
     Rate {
         #[command(flatten)]
         saying: Saying,
@@ -216,7 +246,9 @@ pub(super) enum Complaint {
         consent: bool,
     },
     /// Change anonymity (anonim) or confidentiality (rahasia)
-    #[command(after_help = "Examples:\n  jembatan complaint visibility 92QA5PQ85FTJD --anonymous true")]
+    #[command(
+        after_help = "Examples:\n  jembatan complaint visibility 92QA5PQ85FTJD --anonymous true"
+    )]
     Visibility {
         #[command(flatten)]
         saying: Saying,
@@ -228,7 +260,9 @@ pub(super) enum Complaint {
         confidential: Option<bool>,
     },
     /// Erase a part at every node, for good; what happened stays provable
-    #[command(after_help = "Examples:\n  jembatan complaint erase 92QA5PQ85FTJD --revision 1 --part reporter")]
+    #[command(
+        after_help = "Examples:\n  jembatan complaint erase 92QA5PQ85FTJD --revision 1 --part reporter"
+    )]
     Erase {
         #[command(flatten)]
         saying: Saying,

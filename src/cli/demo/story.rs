@@ -207,10 +207,13 @@ pub(super) async fn triage(
         ),
     );
     let seen = cast.city.sees(&id, forwarded.revision).await?;
-    teller.note(&format!(
-        "{CITY} begins to take part and gets all {} revisions that it has not had, in order",
-        seen.history.len()
-    ));
+    teller.step(
+        CITY,
+        &format!(
+            "begins to take part and gets all {} revisions that it has not had, in order",
+            seen.history.len()
+        ),
+    );
     cast.city.say(&id, "", started("")).await?;
     let answered = cast
         .city
@@ -315,9 +318,45 @@ pub(super) async fn again(
             );
             teller.good(&format!(
                 "other content under the same reference: {}",
-                status.message()
+                shortened(status.message())
             ));
         }
     }
     Ok(())
+}
+
+/// A text whose digests are cut to what people compare.
+fn shortened(text: &str) -> String {
+    let words = text.split_inclusive(|c: char| !c.is_ascii_hexdigit());
+    words.fold(String::new(), |mut short, word| {
+        let digits = word.trim_end_matches(|c: char| !c.is_ascii_hexdigit());
+        if digits.len() == 64 {
+            short.push_str(&digits[..12]);
+            short.push('…');
+            short.push_str(&word[digits.len()..]);
+        } else {
+            short.push_str(word);
+        }
+        short
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scenario: a refusal that names two digests.
+    /// Guarantee: both are cut as the other chapters cut them; the words stay.
+    #[test]
+    fn digests_are_shortened() {
+        let text = format!(
+            "known (stored {}, refused {}); añ",
+            "ab".repeat(32),
+            "0f".repeat(32)
+        );
+        assert_eq!(
+            shortened(&text),
+            "known (stored abababababab…, refused 0f0f0f0f0f0f…); añ"
+        );
+    }
 }

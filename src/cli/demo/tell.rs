@@ -185,7 +185,9 @@ impl Teller {
         self.line(format!(
             "{} in {:.1} s.",
             self.paint("1;32", "All of it held"),
-            self.took.unwrap_or_else(|| self.began.elapsed()).as_secs_f64()
+            self.took
+                .unwrap_or_else(|| self.began.elapsed())
+                .as_secs_f64()
         ));
         if !stayed {
             self.line(

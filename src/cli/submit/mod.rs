@@ -173,10 +173,9 @@ async fn collect(
                     Some(Ok(answer)) => answer.result,
                     Some(Err(status)) => {
                         anyhow::bail!(
-                            "line {}: {} ({:?}); run it again, nothing is doubled",
+                            "line {}: {}; run it again, nothing is doubled",
                             place.line,
-                            status.message(),
-                            status.code()
+                            refused(status)
                         )
                     }
                     None => None,
