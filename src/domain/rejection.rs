@@ -206,3 +206,52 @@ impl RejectionReason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A rejection for each reason; `None` for what is a note and rejects
+    /// nothing. A new reason does not compile without its place here.
+    fn example(reason: RejectionReason) -> Option<Rejection> {
+        let event = EventId::from_bytes([7; 16]);
+        Some(match reason {
+            RejectionReason::Unreadable => Rejection::unreadable("x", Vec::new()),
+            RejectionReason::InvalidEvent => Rejection::invalid("text", "x"),
+            RejectionReason::ForgedId => Rejection::forged("event_id"),
+            RejectionReason::Conflict => Rejection::conflict(Digest::of(b"1"), Digest::of(b"2")),
+            RejectionReason::UnknownComplaint => Rejection::unknown_complaint(),
+            RejectionReason::NotPermitted => Rejection::not_permitted("closed", "x", "y"),
+            RejectionReason::IllegalMove => {
+                Rejection::illegal_move("closed", Status::Closed, "x", "y")
+            }
+            RejectionReason::StaleRevision => Rejection::stale(1, 2),
+            RejectionReason::UnknownInstitution => Rejection::unknown_institution("to", "x"),
+            RejectionReason::TooManyEvents => Rejection::too_many_events(7),
+            RejectionReason::ReferenceTaken => Rejection::reference_taken("A-1"),
+            RejectionReason::UnmappedStatus => {
+                let parked = Rejection::parked(&event);
+                assert_ne!(parked.text_en, parked.text_id);
+                return None;
+            }
+        })
+    }
+
+    /// Scenario: a rejection for each reason of the contract.
+    /// Guarantee: it has that reason, and a text in English and another one in
+    /// Indonesian; every reason has a word of its own for machines.
+    #[test]
+    fn each_reason_speaks_both_languages() {
+        let mut codes = std::collections::BTreeSet::new();
+        for reason in RejectionReason::ALL {
+            assert!(codes.insert(reason.code()), "{}", reason.code());
+            let Some(rejection) = example(reason) else {
+                continue;
+            };
+            assert_eq!(rejection.reason, reason);
+            let texts = [rejection.text_en.trim(), rejection.text_id.trim()];
+            assert!(texts.iter().all(|text| text.len() > 20), "{texts:?}");
+            assert_ne!(texts[0], texts[1], "{}", reason.code());
+        }
+    }
+}

@@ -258,4 +258,38 @@ mod tests {
         assert_eq!(details.error_info().unwrap().reason, "PARTY_NOT_REGISTERED");
         assert!(details.retry_info().is_none());
     }
+
+    /// Scenario: every error of a door.
+    /// Guarantee: each has an English and an Indonesian text that are not the
+    /// same, and a word of its own for machines.
+    #[test]
+    fn each_error_speaks_both_languages() {
+        let errors = [
+            DoorError::invalid("title", "is missing"),
+            DoorError::Conflict {
+                stored: Digest::of(b"1"),
+                refused: Digest::of(b"2"),
+            },
+            DoorError::UnknownComplaint,
+            DoorError::ReferenceTaken,
+            DoorError::NoSuchRoute,
+            DoorError::MethodNotAllowed,
+            DoorError::UnsupportedMediaType,
+            DoorError::TooLarge { most: 7 },
+            DoorError::Unauthenticated("no token came with this call".to_owned()),
+            DoorError::Forbidden("this token does not open this".to_owned()),
+            DoorError::NotRegistered,
+            DoorError::CertificateExpired,
+            DoorError::Overloaded,
+            DoorError::Unavailable("the store is busy".to_owned()),
+            DoorError::Internal("the store is broken".to_owned()),
+        ];
+        let mut reasons = std::collections::BTreeSet::new();
+        for error in errors {
+            assert!(reasons.insert(error.reason()), "{}", error.reason());
+            let texts = [error.to_string(), error.indonesian()];
+            assert!(texts.iter().all(|text| text.trim().len() > 15), "{texts:?}");
+            assert_ne!(texts[0], texts[1], "{}", error.reason());
+        }
+    }
 }

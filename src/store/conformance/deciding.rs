@@ -1,7 +1,9 @@
 //! The hub accepts and decides.
 
 use crate::{
-    domain::{Context, DeliveryRecord, Event, EventBody, Outcome, PartState, RejectionReason},
+    domain::{
+        Context, DeliveryRecord, Event, EventBody, Outcome, PartState, PartyId, RejectionReason,
+    },
     exchange::{Direction, Place, entry_digest},
     store::{SessionToken, StoreError},
     wire,
@@ -10,9 +12,17 @@ use crate::{
 use super::world::{Engine, World, at, city, event, filing, garbage, province, tracking_id};
 
 pub(super) async fn decisions(world: &World) -> Vec<(u64, crate::domain::Decision)> {
+    decisions_for(world, &province()).await
+}
+
+/// Decisions for a party, with the positions of what they decide.
+pub(super) async fn decisions_for(
+    world: &World,
+    party: &PartyId,
+) -> Vec<(u64, crate::domain::Decision)> {
     let read = world
         .hub
-        .read(&province(), Direction::Deliveries, 1, 1_000, usize::MAX);
+        .read(party, Direction::Deliveries, 1, 1_000, usize::MAX);
     let mut found = Vec::new();
     for entry in read.await.unwrap() {
         if let Ok(DeliveryRecord::Decisions(set)) = wire::decode_header(&entry.entry.header) {

@@ -5,6 +5,7 @@ mod deciding;
 mod erasing;
 mod opening;
 mod overruling;
+mod referring;
 mod submitting;
 mod unmapped;
 mod world;
@@ -33,6 +34,7 @@ pub(crate) async fn run(engine: &dyn Engine) {
     erasing::nothing_is_kept_of_what_was_rejected(engine).await;
     overruling::the_national_desk_reads_and_overrules(engine).await;
     overruling::merging_tells_both_sides(engine).await;
+    referring::references_survive_a_lost_disk(engine).await;
     opening::a_lost_disk_comes_back(engine).await;
     opening::what_was_set_aside_goes_again(engine).await;
 }

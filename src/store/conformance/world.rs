@@ -289,6 +289,25 @@ fn filing_handled(
     compose(owner, &handover, None)
 }
 
+/// An event with the party's own reference for what it was given.
+pub(super) fn referring(
+    owner: &PartyId,
+    filed: &NewSubmission,
+    key: &str,
+    body: EventBody,
+    own_reference: &str,
+) -> NewSubmission {
+    let id = filed.event.complaint_id;
+    let mut new = NewEvent::new(ComplaintName::Id(id), body);
+    new.own_reference = Some(Reference::parse(own_reference).unwrap());
+    let handover = Handover {
+        system: system(),
+        key: Some(IdempotencyKey::parse(key).unwrap()),
+        item: Item::Event(Box::new(new)),
+    };
+    compose(owner, &handover, Some(id))
+}
+
 /// An event about a complaint that the store finds by its Tracking ID.
 pub(crate) fn event(
     owner: &PartyId,
