@@ -55,15 +55,17 @@ pub(super) async fn say(saying: Saying, body: Body, output: Output) -> anyhow::R
     let mut gateway = which.door.gateway().await?;
     let answer = gateway.submit(request).await.map_err(refused)?.into_inner();
     let receipt = answer.receipt.unwrap_or_default();
-    if output.is_json(false) {
-        json(&receipt)?;
+    let printed = if output.is_json(false) {
+        json(&receipt)
     } else {
-        line(in_words(&receipt))?;
-    }
+        line(in_words(&receipt))
+    };
+    // A rejection is told even when whoever read the output has gone away.
     let rejection = receipt.decision.and_then(|decision| decision.rejection);
     if let Some(rejection) = rejection {
         anyhow::bail!("{}\n{}", rejection.text_en, rejection.text_id);
     }
+    printed?;
     Ok(Done::All)
 }
 

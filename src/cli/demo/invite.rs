@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::Path};
 
 use anyhow::Context as _;
 
+use crate::cli::output::line;
+
 use super::world::{SPARE, World};
 
 /// The contract, so that a client can be made where only the program is.
@@ -46,18 +48,17 @@ struct Command {
 pub(super) fn invite(world: &World) -> anyhow::Result<()> {
     let links = world.hub.addresses.links.context("the hub has no port")?;
     write_client(&world.directory)?;
-    println!(
+    line(format!(
         "\nIt stays. The party {SPARE:?} is yours: registered as unary, it calls the hub itself over mutual TLS at {links}.\n\
          National, province and city are robots: they verify, route, answer and close whatever {SPARE} files.\n\
          A complaint for {SPARE} waits in its inbox. Certificate and key: {}.",
         world.directory.join("pki").display()
-    );
-    println!("Ctrl-C ends it.\n");
+    ))?;
+    line("Ctrl-C ends it.\n")?;
     for Command { title, text } in commands(world, links)? {
-        println!("# {title}\n{text}\n");
+        line(format!("# {title}\n{text}\n"))?;
     }
-    println!("# logs: {}\n", world.hub.log().display());
-    Ok(())
+    line(format!("# logs: {}\n", world.hub.log().display()))
 }
 
 fn write_client(directory: &Path) -> anyhow::Result<()> {

@@ -14,7 +14,10 @@ use anyhow::Context as _;
 use tokio::time::Instant;
 
 use crate::{
-    cli::client::{Gateway, refused},
+    cli::{
+        client::{Gateway, refused},
+        output::line,
+    },
     wire::v1::{self, new_event::Body},
 };
 
@@ -159,7 +162,8 @@ impl<'a> Desk<'a> {
                 return Ok(());
             };
             let decision = self.person.say(id, step.text, step.body).await?;
-            println!("   robot ({}): {} {id}", self.party, step.told);
+            // With no reader the robots work on.
+            let _ = line(format!("   robot ({}): {} {id}", self.party, step.told));
             // The own view follows the decision; the next step builds on it.
             self.person.sees(id, decision.revision).await?;
         }
