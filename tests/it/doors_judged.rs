@@ -56,12 +56,13 @@ async fn a_stream_does_not_outlive_the_right_to_it() {
         let answer = gateway.fetch_inbox(v1::FetchInboxRequest::default()).await;
         answer.unwrap().into_inner().items.pop().unwrap().cursor
     };
-    // Waits for what comes next, beyond the moment below.
+    // Waits for what comes next, beyond the moment below, and not so long that
+    // the hub, two seconds after it, cuts the connection instead.
     let waiting = tokio::spawn({
         let mut gateway = gateway.clone();
         let request = v1::FetchInboxRequest {
             after: cursor,
-            wait_ms: 2_000,
+            wait_ms: 700,
             limit: 0,
         };
         async move { gateway.fetch_inbox(request).await }
