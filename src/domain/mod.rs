@@ -21,7 +21,7 @@ mod status_map;
 mod validate;
 
 pub use complaint::{Complaint, Participant, Role};
-pub use decide::{Context, Telling, Verdict, check_identity, decide, readable_parts};
+pub use decide::{Context, Telling, Verdict, catch_up, check_identity, decide, readable_parts};
 pub use decision::{
     Decision, DecisionSet, DeliveryRecord, EventHeader, Outcome, Progress, Rejection,
     RejectionReason, Unreadable,

@@ -426,6 +426,7 @@ async fn register(store: &SqliteStore, config: &HubConfig) -> Result<(), HubErro
         store.put_policy(categories, directory.rules).await?;
     }
     store.set_national(national).await?;
+    store.retell().await?;
     Ok(())
 }
 

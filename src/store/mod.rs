@@ -246,11 +246,18 @@ pub trait HubStore: Store {
     /// Adds or replaces a party.
     fn put_party(&self, party: Party) -> Answer<'_, ()>;
 
-    /// Adds or replaces an institution.
+    /// Adds or replaces an institution. If another party reads for it now, that
+    /// party is told its open complaints, with their whole history, and the one
+    /// before is told nothing later.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] if its party is not registered.
     fn put_institution(&self, institution: Institution) -> Answer<'_, ()>;
+
+    /// Tells open complaints to whoever reads for their institutions now, where
+    /// a registration has changed: what a stop in between left undone. Done by
+    /// [`HubStore::put_institution`] itself.
+    fn retell(&self) -> Answer<'_, ()>;
 
     /// Adds or replaces categories and replaces the routing rules.
     ///

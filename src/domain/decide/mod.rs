@@ -13,7 +13,7 @@ use super::{Complaint, Directory, Event, EventBody, PartKind, PartyId, Policy, R
 use standing::Standing;
 
 pub use checks::check_identity;
-pub use telling::readable_parts;
+pub use telling::{catch_up, readable_parts};
 
 /// What deciding needs to know beside the complaint and the event.
 #[derive(Debug, Clone, Copy)]

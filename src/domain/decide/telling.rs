@@ -32,12 +32,15 @@ pub(super) fn tell(
         .unwrap_or_default();
     let is = roles(after, directory);
 
-    // Whoever stops taking part gets the event that relieves it, and nothing later.
-    let relieved = was.iter().filter(|(party, _)| !is.contains_key(*party));
-    let relieved = relieved.map(|(party, role)| {
-        let role = match role {
-            Role::Handler | Role::Triage => Role::FormerHandler,
-            other => *other,
+    // Whoever stops taking part gets the event that relieves it, and nothing
+    // later; also one whose institution has gone to another party meanwhile.
+    let active = before.map(|before| before.participants.iter().filter(|found| found.active));
+    let relieved = active.into_iter().flatten().map(|found| &found.party);
+    let relieved = relieved.filter(|party| !is.contains_key(*party));
+    let relieved = relieved.map(|party| {
+        let role = match was.get(party) {
+            Some(Role::Handler | Role::Triage) | None => Role::FormerHandler,
+            Some(other) => *other,
         };
         (party.clone(), role, false)
     });
@@ -111,6 +114,45 @@ pub(super) fn tell(
         match place {
             Some(place) => after.participants[place] = participant,
             None => after.participants.push(participant),
+        }
+    }
+    tellings
+}
+
+/// Brings the participants in line with a directory that has changed, without
+/// an event: whoever takes part now and has not been told gets what it has not
+/// had; whoever takes part no longer is told nothing later.
+pub fn catch_up(complaint: &mut Complaint, directory: &Directory) -> Vec<Telling> {
+    let is = roles(complaint, directory);
+    for participant in &mut complaint.participants {
+        participant.active = is.contains_key(&participant.party);
+    }
+    let revision = complaint.revision;
+    let mut tellings = Vec::new();
+    for (party, role) in is {
+        let found = complaint
+            .participants
+            .iter_mut()
+            .find(|participant| participant.party == party);
+        let told_through = match found {
+            Some(found) => std::mem::replace(&mut found.told_through, revision),
+            None => {
+                complaint.participants.push(Participant {
+                    party: party.clone(),
+                    told_through: revision,
+                    active: true,
+                });
+                0
+            }
+        };
+        if told_through < revision {
+            tellings.push(Telling {
+                readable_parts: readable_parts(complaint, &party, role),
+                party,
+                role,
+                from_revision: told_through + 1,
+                through_revision: revision,
+            });
         }
     }
     tellings

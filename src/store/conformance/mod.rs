@@ -3,6 +3,7 @@
 
 mod deciding;
 mod erasing;
+mod moving;
 mod opening;
 mod overruling;
 mod referring;
@@ -33,6 +34,7 @@ pub(crate) async fn run(engine: &dyn Engine) {
     erasing::an_erased_entry_stays_a_duplicate(engine).await;
     erasing::nothing_is_kept_of_what_was_rejected(engine).await;
     overruling::the_national_desk_reads_and_overrules(engine).await;
+    moving::a_new_reader_gets_what_is_open(engine).await;
     overruling::merging_tells_both_sides(engine).await;
     referring::references_survive_a_lost_disk(engine).await;
     opening::a_lost_disk_comes_back(engine).await;

@@ -349,30 +349,40 @@ impl Tx<'_> {
     }
 
     fn put_complaint(&self, row: i64, complaint: &Complaint) -> Result<(), StoreError> {
-        let state = serde_json::to_string(complaint)
-            .map_err(|_| damaged("a complaint's state can't be written"))?;
-        let handler = complaint.handler.as_ref().map(|code| code.as_str());
-        let is_open = complaint.status.is_open();
-        if complaint.revision == 1 {
-            self.connection
-                .prepare_cached(
-                    "INSERT INTO complaint (id, complaint_id, is_open, handler, state) \
-                     VALUES (?1, ?2, ?3, ?4, ?5)",
-                )?
-                .execute(params![
-                    row,
-                    complaint.id.as_bytes(),
-                    is_open,
-                    handler,
-                    state
-                ])?;
-        } else {
-            self.connection
-                .prepare_cached(
-                    "UPDATE complaint SET is_open = ?2, handler = ?3, state = ?4 WHERE id = ?1",
-                )?
-                .execute(params![row, is_open, handler, state])?;
+        if complaint.revision > 1 {
+            return self.put_complaint_state(row, complaint);
         }
+        self.connection
+            .prepare_cached(
+                "INSERT INTO complaint (id, complaint_id, is_open, handler, state) \
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![
+                row,
+                complaint.id.as_bytes(),
+                complaint.status.is_open(),
+                complaint.handler.as_ref().map(|code| code.as_str()),
+                state_json(complaint)?
+            ])?;
+        Ok(())
+    }
+
+    /// A complaint that is there already, as it stands now.
+    pub(super) fn put_complaint_state(
+        &self,
+        row: i64,
+        complaint: &Complaint,
+    ) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(
+                "UPDATE complaint SET is_open = ?2, handler = ?3, state = ?4 WHERE id = ?1",
+            )?
+            .execute(params![
+                row,
+                complaint.status.is_open(),
+                complaint.handler.as_ref().map(|code| code.as_str()),
+                state_json(complaint)?
+            ])?;
         Ok(())
     }
 
@@ -406,6 +416,10 @@ impl Tx<'_> {
             .optional()?;
         Ok(event.map_or_else(Digest::default, |bytes| event_digest(&bytes)))
     }
+}
+
+fn state_json(complaint: &Complaint) -> Result<String, StoreError> {
+    serde_json::to_string(complaint).map_err(|_| damaged("a complaint's state can't be written"))
 }
 
 /// Why a new event does not become a revision.

@@ -3,15 +3,18 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    domain::{Category, Institution, Party, PartyId, RoutingRule},
+    domain::{Category, Institution, Micros, Party, PartyId, RoutingRule, catch_up},
     store::{Registry, StoreError},
 };
 
-use super::{Shared, damaged, writer::Tx};
+use super::{Shared, damaged, view::complaint_at, writer::Tx};
+
+/// Complaints that are looked at in one transaction.
+const RETOLD_AT_ONCE: usize = 200;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct PolicyRow {
@@ -56,8 +59,69 @@ impl Tx<'_> {
         self.connection
             .prepare_cached("INSERT OR REPLACE INTO institution (code, json) VALUES (?1, ?2)")?
             .execute(params![institution.code.as_str(), json(institution)?])?;
+        // Another party may read for it now: its open complaints are told.
+        self.connection.execute(
+            "INSERT OR IGNORE INTO retelling (code) VALUES (?1)",
+            [institution.code.as_str()],
+        )?;
         self.registry_changed();
         Ok(())
+    }
+
+    /// A page of the open complaints of an institution whose registration has
+    /// changed: whoever reads for it now gets what it has not had. `None`:
+    /// nothing is left to do; else where to go on.
+    pub(super) fn retell_page(
+        &mut self,
+        after: Option<(String, i64)>,
+        now: Micros,
+    ) -> Result<Option<(String, i64)>, StoreError> {
+        let begin = match after {
+            Some(after) => Some(after),
+            None => self.next_retelling()?,
+        };
+        let Some((code, after)) = begin else {
+            return Ok(None);
+        };
+        let rows: Vec<i64> = {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT id FROM complaint WHERE is_open = 1 AND handler = ?1 AND id > ?2 \
+                 ORDER BY id LIMIT ?3",
+            )?;
+            let found = statement.query_map(params![code, after, RETOLD_AT_ONCE as i64], |row| {
+                row.get(0)
+            });
+            found?.collect::<Result<_, _>>()?
+        };
+        let registry = self.shared.registry.borrow().clone();
+        for row in &rows {
+            let before = complaint_at(self.connection, *row)?;
+            let mut complaint = before.clone();
+            let tellings = catch_up(&mut complaint, &registry.directory);
+            if complaint == before {
+                continue;
+            }
+            self.put_complaint_state(*row, &complaint)?;
+            for telling in &tellings {
+                self.tell(&complaint, telling, now)?;
+            }
+        }
+        match rows.last() {
+            Some(last) if rows.len() == RETOLD_AT_ONCE => Ok(Some((code, *last))),
+            _ => {
+                self.connection
+                    .execute("DELETE FROM retelling WHERE code = ?1", [&code])?;
+                self.next_retelling()
+            }
+        }
+    }
+
+    fn next_retelling(&self) -> Result<Option<(String, i64)>, StoreError> {
+        let next: Option<String> = self
+            .connection
+            .query_row("SELECT code FROM retelling LIMIT 1", [], |row| row.get(0))
+            .optional()?;
+        Ok(next.map(|code| (code, 0)))
     }
 
     pub(super) fn put_policy(

@@ -103,7 +103,27 @@ impl HubStore for SqliteStore {
     }
 
     fn put_institution(&self, institution: Institution) -> Answer<'_, ()> {
-        self.write(move |tx| tx.put_institution(&institution))
+        async move {
+            self.write(move |tx| tx.put_institution(&institution))
+                .await?;
+            self.retell().await
+        }
+        .boxed()
+    }
+
+    fn retell(&self) -> Answer<'_, ()> {
+        async move {
+            let mut after = None;
+            loop {
+                let now = self.shared.now();
+                let next = self.write(move |tx| tx.retell_page(after, now)).await?;
+                if next.is_none() {
+                    return Ok(());
+                }
+                after = next;
+            }
+        }
+        .boxed()
     }
 
     fn put_policy(&self, categories: Vec<Category>, rules: Vec<RoutingRule>) -> Answer<'_, ()> {

@@ -1,0 +1,64 @@
+//! An institution that another party reads for from now on.
+
+use crate::{
+    domain::{EventBody, Institution, InstitutionCode, PartyId},
+    store::HubStore,
+};
+
+use super::world::{Engine, World, at, city, event, filing, national, province};
+
+fn read_by(party: &PartyId) -> Institution {
+    Institution {
+        code: InstitutionCode::parse("pemda-33.74").unwrap(),
+        name: String::new(),
+        parent: None,
+        party: party.clone(),
+        region: None,
+        enabled: true,
+    }
+}
+
+async fn told(hub: &dyn HubStore, party: &PartyId) -> u64 {
+    hub.heads(party).await.unwrap().deliveries
+}
+
+/// Scenario: the city's institution, with more open complaints than one page,
+/// is reached through the national party from now on; the same registration
+/// comes again; then the origin goes on with one of the complaints.
+/// Guarantee: the new reader gets each of them with its whole history, once,
+/// without waiting for their next event; nobody is an orphan; what comes later
+/// reaches the new reader and no longer the old one.
+pub(super) async fn a_new_reader_gets_what_is_open(engine: &dyn Engine) {
+    let world = World::new(engine).await;
+    let filings: Vec<_> = (0..250)
+        .map(|n| filing(&province(), &format!("M-{n}"), "isi", None))
+        .collect();
+    let first = filings[0].clone();
+    world.province.submit(filings, at(1)).await.unwrap();
+    world.carry_all().await;
+    let started = EventBody::HandlingStarted {
+        unit: "DPU".to_owned(),
+    };
+    let started = event(&city(), &first, "m-1", started);
+    world.city.submit(vec![started], at(2)).await.unwrap();
+    world.carry_all().await;
+    let hub = &*world.hub;
+    assert_eq!(told(hub, &national()).await, 0);
+
+    hub.put_institution(read_by(&national())).await.unwrap();
+    assert_eq!(told(hub, &national()).await, 251, "each revision once");
+    hub.put_institution(read_by(&national())).await.unwrap();
+    hub.retell().await.unwrap();
+    assert_eq!(told(hub, &national()).await, 251, "and not again");
+    assert_eq!(hub.orphans().await.unwrap(), Vec::new());
+
+    let before = told(hub, &city()).await;
+    let replied = EventBody::ReporterReplied {
+        attachments: Vec::new(),
+    };
+    let replied = event(&province(), &first, "m-2", replied);
+    world.province.submit(vec![replied], at(3)).await.unwrap();
+    world.carry_up(&province(), &world.province).await;
+    assert_eq!(told(hub, &national()).await, 252);
+    assert_eq!(told(hub, &city()).await, before, "it is relieved");
+}
