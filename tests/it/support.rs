@@ -142,8 +142,20 @@ impl Node {
             journal: journal as i32,
             position: 0,
         };
-        let answer = self.health().await.get_journal_chain(request).await;
-        answer.unwrap().into_inner().place.unwrap()
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.health().await.get_journal_chain(request.clone());
+            match answer.await {
+                Ok(answer) => return answer.into_inner().place.unwrap(),
+                // Head and chain are two looks: an epoch, or a copy, may have
+                // begun in between.
+                Err(status) if status.code() == tonic::Code::OutOfRange => {
+                    assert!(Instant::now() < deadline, "{status}");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(status) => panic!("{status}"),
+            }
+        }
     }
 
     pub(crate) async fn sync(&self, party: &str) -> v1::PartySync {

@@ -22,6 +22,14 @@ pub(super) fn file(event: &Event, context: Context<'_>) -> Result<Complaint, Rej
         .reference
         .clone()
         .ok_or_else(|| Rejection::invalid("reference", "is missing"))?;
+    if let Some(acting) = &event.acting_institution
+        && context.directory.reader_of(acting) != Some(&event.party)
+    {
+        return Err(Rejection::unknown_institution(
+            "acting_institution",
+            acting.as_str(),
+        ));
+    }
     let mirrored = event.local_status.iter().map(|_| event.party.clone());
     Ok(Complaint {
         id: event.complaint_id,

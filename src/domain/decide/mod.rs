@@ -83,6 +83,7 @@ pub fn decide(
         ));
     }
     standing.check_acting(event)?;
+    standing.check_may_speak(event.body.kind())?;
     if before.revision >= context.policy.events_per_complaint && !fits_always(&event.body) {
         return Err(Rejection::too_many_events(
             context.policy.events_per_complaint,

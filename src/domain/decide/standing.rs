@@ -9,6 +9,7 @@ pub(super) struct Standing {
     pub(super) is_handler: bool,
     pub(super) is_national: bool,
     is_told: bool,
+    has_copy: bool,
     is_in_triage: bool,
     acts_for_own: bool,
 }
@@ -30,6 +31,10 @@ impl Standing {
                 .participants
                 .iter()
                 .any(|participant| participant.active && &participant.party == author),
+            has_copy: complaint
+                .copies
+                .iter()
+                .any(|copy| directory.reader_of(copy) == Some(author)),
             is_in_triage: complaint.handler.is_none(),
             acts_for_own: acting.is_none_or(|code| directory.reader_of(code) == Some(author)),
         }
@@ -38,6 +43,18 @@ impl Standing {
     /// "Unknown" and "not yours" look the same.
     pub(super) fn takes_part(self) -> bool {
         self.is_origin || self.is_handler || self.is_national || self.is_told
+    }
+
+    /// Observers read; they say nothing, of whatever kind.
+    pub(super) fn check_may_speak(self, kind: &str) -> Result<(), Rejection> {
+        if self.is_origin || self.is_handler || self.is_national || self.has_copy {
+            return Ok(());
+        }
+        Err(Rejection::not_permitted(
+            kind,
+            "those who take part: an observer only reads",
+            "yang ikut menangani: pengamat hanya membaca",
+        ))
     }
 
     /// The national desk acts where the complaint does not stand before it.

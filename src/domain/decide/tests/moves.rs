@@ -178,7 +178,8 @@ fn escalating_needs_the_reporters_consent() {
 }
 
 /// Scenario: a party with two institutions, of which one is the handler, acts
-/// for it, for the other one, and for one that is not its own.
+/// for it, for the other one, and for one that is not its own; another files
+/// in the name of somebody else's.
 /// Guarantee: the handler's move is made on behalf of the handler; an
 /// institution of somebody else is refused by name.
 #[test]
@@ -197,7 +198,19 @@ fn a_party_acts_for_its_own_institutions_only() {
         },
     );
     let filing = filed(Handling::Addressed, Some(2));
-    let mut story = Story::with(directory, Policy::default(), filing);
+    let policy = Policy::default();
+    let foreign = Event {
+        acting_institution: Some(code(3)),
+        ..event(1, 0, filing.clone())
+    };
+    let context = Context {
+        directory: &directory,
+        policy: &policy,
+        merge_target: None,
+    };
+    let refused = decide(None, &foreign, context).unwrap_err();
+    assert_eq!(refused.reason, RejectionReason::UnknownInstitution);
+    let mut story = Story::with(directory, policy, filing);
     let mut act = |acting: Option<InstitutionCode>| {
         let event = Event {
             acting_institution: acting,

@@ -34,8 +34,10 @@ fn observers_are_told_and_may_do_nothing() {
     let observers = [(0, Role::Observer, 1, 1), (2, Role::Handler, 1, 1)];
     assert_eq!(story.told()[..2], observers);
     assert_eq!(story.told()[2], (3, Role::Observer, 1, 1));
-    let refused = story.say(3, progress());
-    assert_eq!(refused, Err(RejectionReason::NotPermitted));
+    for body in [progress(), EventBody::Unknown] {
+        let refused = story.say(3, body);
+        assert_eq!(refused, Err(RejectionReason::NotPermitted));
+    }
     story.say(2, declined(None)).unwrap();
     let told = [
         (0, Role::Triage, 2, 2),
