@@ -143,9 +143,9 @@ impl Node {
             position: 0,
         };
         let deadline = Instant::now() + PATIENCE;
+        let mut health = self.health().await;
         loop {
-            let answer = self.health().await.get_journal_chain(request.clone());
-            match answer.await {
+            match health.get_journal_chain(request.clone()).await {
                 Ok(answer) => return answer.into_inner().place.unwrap(),
                 // Head and chain are two looks: an epoch, or a copy, may have
                 // begun in between.
