@@ -46,7 +46,7 @@ pub struct CopyFacts {
 }
 
 /// Copies the store of a data directory, whether its node runs or not, into a
-/// file, or into a directory under [`FILE`].
+/// file, or into a directory under the name of a store.
 ///
 /// # Errors
 /// [`StoreError::Invalid`] if something stands there already, or there is no
