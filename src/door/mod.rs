@@ -26,9 +26,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     domain::{
-        ComplaintId, ComplaintName, EVENT_BYTES, EventBody, FieldError, Handover, IdempotencyKey,
-        Item, LocalStatus, Mapped, Micros, NewEvent, PART_BYTES, PartState, PartyId, Policy,
-        Progress, Reference, StatusMaps, SystemName,
+        ComplaintId, ComplaintName, EVENT_BYTES, EventBody, EventId, FieldError, Handover,
+        IdempotencyKey, Item, LocalStatus, Mapped, Micros, NewEvent, PART_BYTES, PartState,
+        PartyId, Policy, Progress, Reference, StatusMaps, SystemName,
     },
     runtime::{Clock, random_bytes},
     store::{ComplaintRecord, Heads, JournalEntry, NewSubmission, Receipt, Store},
@@ -207,6 +207,13 @@ impl Door {
         wait: Duration,
     ) -> Result<Receipt, DoorError> {
         let mut changes = self.store.watch(&caller.party);
+        // Before it is stored: then no decision on it can be missed.
+        let event_id = handover
+            .effective_key()
+            .map(|key| EventId::derive(&caller.party, &handover.system, &key));
+        let expected = event_id
+            .filter(|_| !wait.is_zero())
+            .map(|event_id| self.store.expect(&event_id));
         let room = self.lanes.single()?;
         let stored = self.store_all(caller, vec![handover]).await;
         // Whoever waits for the hub's decision takes no room from others.
@@ -219,39 +226,40 @@ impl Door {
         if latest.decision.is_some() || wait.is_zero() {
             return Ok(latest);
         }
-        let mut expected = self.store.expect(&latest.event_id);
+        let mut expected = std::pin::pin!(async move {
+            match expected {
+                Some(expected) => expected.await.ok(),
+                None => None,
+            }
+        });
         let mut is_expected = true;
         loop {
-            // What came before somebody waited for it stands in the receipt.
-            let found = self
-                .store
-                .receipt(&caller.party, &latest.event_id, &latest.complaint_id)
-                .await?;
-            if let Some(found) = found {
-                latest = Receipt {
-                    repeated: latest.repeated,
-                    ..found
-                };
-            }
-            if latest.decision.is_some() {
-                break;
-            }
             tokio::select! {
                 decision = &mut expected, if is_expected => match decision {
-                    Ok(decision) => {
+                    Some(decision) => {
                         latest.progress = decision.outcome.progress();
                         latest.decision = Some(decision);
                         break;
                     }
-                    Err(_) => is_expected = false,
+                    None => is_expected = false,
                 },
-                // The way for what came between storing and waiting: not every
-                // change of the party is worth a look.
+                // How far it has come meanwhile: not every change of the party
+                // is worth a look.
                 changed = timeout_at(deadline, async {
                     let _ = changes.changed().await;
                     tokio::time::sleep(LOOK_AGAIN).await;
                 }) => {
-                    if changed.is_err() {
+                    let found = self
+                        .store
+                        .receipt(&caller.party, &latest.event_id, &latest.complaint_id)
+                        .await?;
+                    if let Some(found) = found {
+                        latest = Receipt {
+                            repeated: latest.repeated,
+                            ..found
+                        };
+                    }
+                    if changed.is_err() || latest.decision.is_some() {
                         break;
                     }
                 }

@@ -143,9 +143,10 @@ pub trait Store: Send + Sync + 'static {
         complaint: &ComplaintId,
     ) -> Answer<'_, Option<Receipt>>;
 
-    /// The hub's decision on an event that this node has handed up, once it is
-    /// stored here. Whoever waits must look at the receipt as well: it may have
-    /// come before.
+    /// The hub's decision on an event that this node has handed up, as soon as
+    /// it comes: it is on the hub's disk, and whatever is asked here afterwards
+    /// finds it. Whoever waits must look at the receipt as well: it may have come
+    /// before.
     fn expect(&self, event: &EventId) -> oneshot::Receiver<Decision>;
 
     /// Outcomes counted since the store was made.

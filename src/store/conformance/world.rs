@@ -246,7 +246,7 @@ fn compose(
         event: composed.event,
         event_bytes: composed.event_bytes,
         parts: composed.parts,
-        handover_digest: composed.handover_digest,
+        handover_digest: handover.digest(),
     }
 }
 

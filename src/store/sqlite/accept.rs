@@ -23,7 +23,7 @@ use super::{
     deliver::{Current, Pending},
     journal::{NewRow, position_of},
     lookup::{Known, Whose, complaint_row, is_found_by_complaint},
-    view::{attached, complaint_at, load_complaint, reference_of},
+    view::{complaint_at, load_complaint, reference_of},
     writer::Tx,
 };
 
@@ -257,7 +257,8 @@ impl Tx<'_> {
             return Ok(Ok(()));
         };
         let taken = || Ok(Err(Rejection::reference_taken(reference.as_str())));
-        if attached(self.connection, &event.party, &event.system, reference)?
+        if self
+            .attached(&event.party, &event.system, reference)?
             .is_some_and(|found| found != event.complaint_id)
         {
             return taken();

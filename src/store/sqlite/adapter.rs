@@ -30,12 +30,14 @@ impl AdapterStore for SqliteStore {
         let party = party.clone();
         let met = self.shared.expected.met_by(&batch.entries);
         async move {
-            // Without a commit nobody is told: whoever waits looks for itself.
-            let place = self.write(move |tx| tx.receive(&party, &batch)).await?;
+            let stored = self.enqueue(move |tx| tx.receive(&party, &batch)).await?;
+            // The hub has it on its disk; here it is on its way. Whoever asks
+            // from now on, by reading or writing, comes after it.
+            let _fence = (!met.is_empty()).then(|| self.shared.fence.raise());
             for (tell, decision) in met {
                 let _ = tell.send(decision);
             }
-            Ok(place)
+            stored.await.map_err(|_| StoreError::Closed)?
         }
         .boxed()
     }

@@ -15,8 +15,8 @@ use crate::{
 
 use super::{
     damaged,
-    journal::readable_bits,
     memory::{Fresh, fresh_entry},
+    parts::readable_bits,
     writer::Tx,
 };
 

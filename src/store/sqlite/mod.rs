@@ -14,15 +14,18 @@ mod deliver;
 mod directory;
 mod epoch;
 mod erase;
+mod fence;
 mod file;
 mod hub;
 mod inbox;
 mod journal;
+mod keys;
 mod lookup;
 mod memory;
 mod node;
 mod node_view;
 mod opening;
+mod parts;
 mod receive;
 mod receive_again;
 mod view;
@@ -36,7 +39,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
@@ -62,7 +65,9 @@ pub use backup::{CopyFacts, backup, check, restore};
 pub use ceiling::group_commit_ceiling;
 pub use dead_letters::{DeadLetter, dead_letters};
 pub use epoch::{Recovered, RecoveredParty, recover};
+use fence::Fence;
 use journal::{fresh_heads, load_state};
+use keys::{Db, Keys};
 use memory::{Expected, Memory};
 use writer::{Message, QUEUE, Tx, Wakers};
 
@@ -126,6 +131,10 @@ struct Shared {
     registry: watch::Sender<Arc<Registry>>,
     wakers: Wakers,
     memory: Memory,
+    keys: Keys,
+    /// Some party has attached a reference to a complaint that it did not file.
+    has_references: AtomicBool,
+    fence: Fence,
     expected: Expected,
     readers: Mutex<Vec<Connection>>,
     /// Parties whose inbox still holds something of an ended epoch.
@@ -187,6 +196,9 @@ impl SqliteStore {
             NodeRole::Adapter => inbox::parties_with_earlier(&connection)?,
             NodeRole::Hub => BTreeSet::new(),
         };
+        let has_references = connection
+            .prepare("SELECT 1 FROM reference LIMIT 1")?
+            .exists([])?;
         let (registry, _) = watch::channel(Arc::new(Registry::default()));
         let shared = Arc::new(Shared {
             is_hub: options.role == NodeRole::Hub,
@@ -199,6 +211,9 @@ impl SqliteStore {
             registry,
             wakers: Wakers::default(),
             expected: Expected::default(),
+            keys: Keys::default(),
+            has_references: AtomicBool::new(has_references),
+            fence: Fence::default(),
             memory: Memory::new(match options.role {
                 NodeRole::Adapter => Direction::Submissions,
                 NodeRole::Hub => Direction::Deliveries,
@@ -208,6 +223,7 @@ impl SqliteStore {
             read_places: Arc::new(Semaphore::new(READERS)),
             path,
         });
+        shared.keys.load(&connection)?;
         shared.reload_registry(&connection);
         let (queue, waiting) = mpsc::channel(QUEUE);
         let for_writer = shared.clone();
@@ -232,6 +248,16 @@ impl SqliteStore {
         &self,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, StoreError>> {
+        let queued = self.enqueue(work);
+        async move { queued.await?.await.map_err(|_| StoreError::Closed)? }.boxed()
+    }
+
+    /// As [`Self::write`], in two steps: its place among the writes is taken
+    /// first, and the outcome comes after the commit.
+    fn enqueue<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<oneshot::Receiver<Result<T, StoreError>>, StoreError>> {
         let (job, told) = writer::job(work);
         let queue = self.queue.clone();
         async move {
@@ -239,7 +265,7 @@ impl SqliteStore {
                 .send(Message::Write(job))
                 .await
                 .map_err(|_| StoreError::Closed)?;
-            told.await.map_err(|_| StoreError::Closed)?
+            Ok(told)
         }
         .boxed()
     }
@@ -247,10 +273,11 @@ impl SqliteStore {
     /// Reads in a transaction of its own, beside the writer.
     fn read<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection, &Shared) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&Db<'_>, &Shared) -> Result<T, StoreError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, StoreError>> {
         let shared = self.shared.clone();
         async move {
+            shared.fence.passed().await;
             let places = shared.read_places.clone();
             let place = places
                 .acquire_owned()
@@ -268,9 +295,12 @@ impl SqliteStore {
                     Some(connection) => connection,
                     None => connect(&shared.path)?,
                 };
+                // Before the moment that is read: keys stay in memory for it.
+                let reading = shared.keys.reading();
                 let transaction = connection.transaction()?;
-                let outcome = work(&transaction, &shared);
+                let outcome = work(&Db::reader(&transaction, &shared.keys), &shared);
                 drop(transaction);
+                drop(reading);
                 let mut readers = shared
                     .readers
                     .lock()
@@ -525,10 +555,13 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
     // Plans must not depend on bound values: statements would be compiled anew.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    // Of a new store. Five events to a page instead of two: fewer and fuller
+    // pages to write; twice as large again makes small commits slow.
+    connection.pragma_update(None, "page_size", 8_192)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "cache_size", -32_768)?;
-    connection.pragma_update(None, "wal_autocheckpoint", 16_384)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 8_192)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.set_prepared_statement_cache_capacity(128);
     Ok(connection)

@@ -1,7 +1,7 @@
 //! A complaint at an adapter, as one party knows it: by the hub's word, with
 //! own events that are not decided yet at its end.
 
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::OptionalExtension as _;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
 use super::{
     blob16, damaged,
     journal::{PartyState, load_state},
+    keys::Db,
     lookup::{Whose, complaint_row},
     view::{entry_of, is_of_party, receipt_of_row, reference_of, rows_about},
 };
@@ -51,7 +52,7 @@ impl HeaderRow {
 
 /// A complaint at an adapter, as a party knows it.
 pub(super) fn complaint_at_node(
-    connection: &Connection,
+    connection: &Db<'_>,
     party: &PartyId,
     id: &ComplaintId,
 ) -> Result<Option<ComplaintRecord>, StoreError> {
@@ -113,7 +114,7 @@ pub(super) fn complaint_at_node(
 
 /// Delivered revisions and own events; what is not decided comes last.
 fn node_history(
-    connection: &Connection,
+    connection: &Db<'_>,
     state: &PartyState,
     view: i64,
     id: &ComplaintId,

@@ -195,12 +195,6 @@ impl Tx<'_> {
         self.connection
             .prepare_cached("UPDATE submission SET id = ?2 WHERE id = ?1")?
             .execute([old, new])?;
-        self.connection
-            .prepare_cached(
-                "UPDATE part SET id = id + (?2 - ?1) * 4 \
-                 WHERE id BETWEEN ?1 * 4 AND ?1 * 4 + 3",
-            )?
-            .execute([old, new])?;
         // Decided in an epoch that ended: what was said stays said until the
         // hub says it anew.
         self.connection
@@ -302,7 +296,7 @@ impl Tx<'_> {
         if let Some(later) = known.filter(|known| known.row != row) {
             let places = (later.row, row);
             self.moved(party, &event.event_id, Some(&event.complaint_id), places)?;
-            let view = self.view(party, &event.complaint_id)?;
+            let view = self.view(party, &event.complaint_id, row)?;
             self.put_event_of(view, later.row)?;
         } else {
             self.note_own(event, row, view)?;
@@ -327,10 +321,6 @@ impl Tx<'_> {
     fn take_out(&self, row: i64) -> Result<(), StoreError> {
         self.connection
             .execute("DELETE FROM submission WHERE id = ?1", [row])?;
-        self.connection.execute(
-            "DELETE FROM part WHERE id BETWEEN ?1 * 4 AND ?1 * 4 + 3",
-            [row],
-        )?;
         Ok(())
     }
 }

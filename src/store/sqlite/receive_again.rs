@@ -58,13 +58,13 @@ impl Tx<'_> {
         let flags = READABLE | TOLD_BEFORE;
         match &received.record {
             Some(DeliveryRecord::Event(header)) => {
-                let view = self.view(party, &header.complaint_id)?;
+                let view = self.view(party, &header.complaint_id, row)?;
                 let id = header.event_id.as_bytes();
                 let Some((first, revision)) = self.told_event(view, id)? else {
                     self.make_room(view, header.revision, id)?;
                     return Ok(None);
                 };
-                self.put_delivery(row, received, (now, flags))?;
+                self.put_delivery(row, received, None, (now, flags))?;
                 if revision != Some(header.revision) {
                     self.make_room(view, header.revision, id)?;
                     // With the row in which its parts are.
@@ -80,7 +80,7 @@ impl Tx<'_> {
                     true => READABLE,
                     false => READABLE | PARTLY_TOLD,
                 };
-                self.put_delivery(row, received, (now, flags))?;
+                self.put_delivery(row, received, None, (now, flags))?;
                 if !is_all {
                     self.note_told(row, &told)?;
                 }
