@@ -6,6 +6,7 @@
 
 mod accept;
 mod adapter;
+mod again;
 mod backup;
 mod ceiling;
 mod dead_letters;
@@ -15,6 +16,7 @@ mod directory;
 mod epoch;
 mod erase;
 mod file;
+mod gone;
 mod hub;
 mod inbox;
 mod journal;
@@ -55,12 +57,12 @@ use crate::{
 };
 
 use super::{
-    Answer, ComplaintRecord, Counts, EarlierInbox, HeaderEncoder, Heads, JournalEntry,
+    Answer, ComplaintRecord, Counts, DeadLetter, EarlierInbox, HeaderEncoder, Heads, JournalEntry,
     NewSubmission, Receipt, Registry, Store, StoreError, SubmitRefusal, UnmappedStatus,
 };
 pub use backup::{CopyFacts, backup, check, restore};
 pub use ceiling::group_commit_ceiling;
-pub use dead_letters::{DeadLetter, dead_letters};
+pub use dead_letters::{dead_letters, unread_deliveries};
 pub use epoch::{Recovered, RecoveredParty, recover};
 use journal::{fresh_heads, load_state};
 use memory::{Expected, Memory};
@@ -492,6 +494,28 @@ impl Store for SqliteStore {
     fn forget_unmapped(&self, party: &PartyId, statuses: Vec<UnmappedStatus>) -> Answer<'_, ()> {
         let party = party.clone();
         self.write(move |tx| tx.forget_unmapped(&party, &statuses))
+    }
+
+    fn dead_letters(
+        &self,
+        only: Option<&PartyId>,
+        after: u64,
+        limit: usize,
+    ) -> Answer<'_, Vec<DeadLetter>> {
+        let only = only.cloned();
+        self.read(move |connection, shared| {
+            let list = if shared.is_hub {
+                again::parked
+            } else {
+                again::unread
+            };
+            list(connection, only.as_ref(), after, limit)
+        })
+    }
+
+    fn unread(&self, party: &PartyId) -> Answer<'_, u64> {
+        let party = party.clone();
+        self.read(move |connection, _| again::count_unread(connection, &party))
     }
 
     fn probe(&self) -> Answer<'_, ()> {

@@ -102,6 +102,9 @@ impl Tx<'_> {
     ) -> Result<(), StoreError> {
         self.put_delivery(row, received, (now, READABLE))?;
         self.put_parts(row, &received.entry.parts)?;
+        if !received.is_readable() {
+            self.note_unread(party, row)?;
+        }
         match &received.record {
             Some(DeliveryRecord::Event(header)) => {
                 self.heard_event(party, row, header, received.event.as_ref())
@@ -109,7 +112,7 @@ impl Tx<'_> {
             Some(DeliveryRecord::Decisions(set)) => {
                 let state = self.state(party)?;
                 if set.epoch != state.epoch {
-                    return Ok(());
+                    return self.heard_of_ended(party, set);
                 }
                 let first = state.row(Direction::Submissions, set.first_position);
                 for (row, decision) in (first..).zip(&set.decisions) {
@@ -176,6 +179,8 @@ impl Tx<'_> {
     ) -> Result<(), StoreError> {
         if self.put_decision(row, decision)? {
             self.count(party, decision.outcome)?;
+        } else if !self.supersede(party, row, decision)? {
+            return Ok(());
         }
         let settled = matches!(decision.outcome, Outcome::Accepted | Outcome::Duplicate);
         if let (true, Some(complaint), Some(status), Some(tracking_id)) = (
