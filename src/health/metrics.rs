@@ -137,11 +137,22 @@ struct OfKind {
 }
 
 /// Kinds of dead letters; each has its own line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Kind {
     Rejected,
     Parked,
     Unreadable,
+}
+
+impl EncodeLabelValue for Kind {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        let word = match self {
+            Self::Rejected => "rejected",
+            Self::Parked => "parked",
+            Self::Unreadable => "unreadable",
+        };
+        EncodeLabelValue::encode(&word, encoder)
+    }
 }
 
 /// A verdict as a label: one of a closed list, in lower case.

@@ -3,7 +3,7 @@
 use crate::{
     domain::{EventBody, Progress},
     exchange::Direction,
-    store::{NewSubmission, Pruned, Store, SubmitRefusal},
+    store::{NewSubmission, Pruned, SubmitRefusal},
 };
 
 use super::{

@@ -227,6 +227,9 @@ async fn what_was_let_go_of_or_lost_still_has_its_outcome() {
     world.province = Sqlite.node(&world.directory.path().join("new-disk"));
     enter(&world, &*world.province, &province()).await;
     world.carry_all().await;
+    let there = world.hub.heads(&province()).await.unwrap().submissions;
+    let adopted = world.province.adopt(&province(), 0, there).await.unwrap();
+    assert!(adopted.copy_wanted.is_some(), "only of the epoch in force");
     for reference in ["E-1", "E-2", "E-3"] {
         answers(&world, reference, false).await;
     }
@@ -277,7 +280,7 @@ async fn the_room_of_what_goes_is_used_again() {
     };
     let file = world.directory.path().join("province/jembatan.db");
     let pages = |name: &str| -> i64 {
-        let connection = super::connect(&file).unwrap();
+        let connection = crate::store::sqlite::connect(&file).unwrap();
         let found = connection.pragma_query_value(None, name, |row| row.get(0));
         found.unwrap()
     };
