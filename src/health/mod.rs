@@ -125,9 +125,13 @@ impl Source {
             }
             let heads = self.store.heads(&party).await?;
             let counts = self.store.counts(&party).await?;
-            let unread = self.store.unread(&party).await?;
             let unmapped = self.store.unmapped(&party, UNMAPPED_SHOWN).await?;
             let is_hub = self.hub.is_some();
+            // A hub reads no deliveries.
+            let unread = match is_hub {
+                true => 0,
+                false => self.store.unread(&party).await?,
+            };
             let complete_up_to = complete_up_to(link.as_ref(), &heads, is_hub, now);
             let judged = if self.is_disabled(&party) {
                 verdict::disabled(link.as_ref(), &party)

@@ -42,7 +42,7 @@ struct Row {
     id: i64,
     stored_at: i64,
     outcome: Option<i64>,
-    event: Vec<u8>,
+    size_bytes: i64,
 }
 
 /// Own submissions that an older hub can't be sent again.
@@ -166,9 +166,9 @@ impl Tx<'_> {
             at.pruned_through = position_of(row.id);
             // Accepted, duplicate, rejected: what is parked may be decided yet.
             let is_final = matches!(row.outcome, Some(1..=3));
-            if is_final && !row.event.is_empty() {
+            if is_final && row.size_bytes > 0 {
                 pruned.entries += 1;
-                pruned.bytes += self.let_go(&row)?;
+                pruned.bytes += self.let_go(row.id)?;
             }
         }
         self.put_pruning(at)?;
@@ -181,7 +181,7 @@ impl Tx<'_> {
         (after, through): (u64, u64),
     ) -> Result<Vec<Row>, StoreError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT s.id, s.stored_at, d.outcome, s.event FROM submission s \
+            "SELECT s.id, s.stored_at, d.outcome, length(s.event) FROM submission s \
              LEFT JOIN decision d ON d.row = s.id \
              WHERE s.id BETWEEN ?1 AND ?2 ORDER BY s.id LIMIT ?3",
         )?;
@@ -191,31 +191,35 @@ impl Tx<'_> {
                 id: found.get(0)?,
                 stored_at: found.get(1)?,
                 outcome: found.get(2)?,
-                event: found.get(3)?,
+                size_bytes: found.get(3)?,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// The bytes of an event and of its parts; how many they were.
-    fn let_go(&self, row: &Row) -> Result<u64, StoreError> {
+    fn let_go(&self, row: i64) -> Result<u64, StoreError> {
+        let event: Vec<u8> = self
+            .connection
+            .prepare_cached("SELECT event FROM submission WHERE id = ?1")?
+            .query_row([row], |found| found.get(0))?;
         let parts: i64 = self
             .connection
             .prepare_cached(
                 "SELECT coalesce(sum(length(bytes)), 0) FROM part \
                  WHERE id BETWEEN ?1 << 2 AND (?1 << 2) | 3",
             )?
-            .query_row([row.id], |found| found.get(0))?;
-        self.note_gone(row.id, Some(event_digest(&row.event)))?;
+            .query_row([row], |found| found.get(0))?;
+        self.note_gone(row, Some(event_digest(&event)))?;
         self.connection
             .prepare_cached(
                 "UPDATE submission SET event = x'', handover_digest = NULL WHERE id = ?1",
             )?
-            .execute([row.id])?;
+            .execute([row])?;
         self.connection
             .prepare_cached("DELETE FROM part WHERE id BETWEEN ?1 << 2 AND (?1 << 2) | 3")?
-            .execute([row.id])?;
-        Ok(parts as u64 + row.event.len() as u64)
+            .execute([row])?;
+        Ok(parts as u64 + event.len() as u64)
     }
 
     fn note_gone(&self, row: i64, digest: Option<Digest>) -> Result<(), StoreError> {
