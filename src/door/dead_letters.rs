@@ -382,3 +382,46 @@ impl DeadLetterService for LetterDoor {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter() -> DeadLetter {
+        DeadLetter {
+            id: 1,
+            party: PartyId::parse("pemda-33.74").unwrap(),
+            epoch: 7,
+            position: 12,
+            stored_at: Micros(0),
+            decision: None,
+            entry: crate::exchange::Entry::default(),
+        }
+    }
+
+    /// Scenario: a letter named by its place, with and without its epoch, by
+    /// another place, and by what is no name.
+    /// Guarantee: only its own names mean it; what is no name is an error and
+    /// never "all".
+    #[test]
+    fn a_name_means_one_letter() {
+        let means = |text: &str| Named::parse(text).unwrap().is(&letter());
+        assert!(means("pemda-33.74/12") && means("pemda-33.74/7/12"));
+        assert!(!means("pemda-33.74/13") && !means("pemda-33.74/8/12"));
+        assert!(!means("pemda-33/12") && !means("d796c993-73f8-8a4d-bbd9-50feae044c33"));
+        for text in ["", "12", "pemda-33.74/", "pemda-33.74/-1", "a/1/2/3", "*"] {
+            assert!(Named::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    /// Scenario: notes that are empty, of two lines, or of 201 characters.
+    /// Guarantee: refused; one of 200 characters is taken, without blanks around.
+    #[test]
+    fn a_note_is_one_line() {
+        for note in ["", "  ", "a\nb", &"x".repeat(201)] {
+            assert!(check_note(note).is_err(), "{note:?}");
+        }
+        let long = "é".repeat(200);
+        assert_eq!(check_note(&format!(" {long} ")).unwrap(), long);
+    }
+}

@@ -238,7 +238,13 @@ async fn what_was_let_go_of_or_lost_still_has_its_outcome() {
     world.carry_all().await;
     let counts = world.hub.counts(&province()).await.unwrap();
     assert_eq!((counts.accepted, counts.duplicates), (4, 1));
-    answers(&world, "E-2", false).await;
+    let new = filing(&province(), "E-2", "isi", None);
+    let record = world
+        .province
+        .complaint(&province(), &new.event.complaint_id);
+    let history = record.await.unwrap().unwrap().history;
+    assert_eq!(history.len(), 1, "{history:?}");
+    assert!(!history[0].entry.event.is_empty(), "its bytes are back");
 }
 
 /// The province's node answers for a filing by key and by complaint, without its
