@@ -303,3 +303,66 @@ async fn the_room_of_what_goes_is_used_again() {
     let grown = 4_096 * (pages("page_count") - before) as u64;
     assert!(grown < pruned.bytes / 2, "grown by {grown} bytes");
 }
+
+fn breaks_on_poison(
+    known: Option<&crate::domain::Complaint>,
+    event: &crate::domain::Event,
+    context: crate::domain::Context<'_>,
+) -> Result<crate::domain::Verdict, crate::domain::Rejection> {
+    assert!(!event.key.as_str().contains("poison"), "on purpose");
+    decide(known, event, context)
+}
+
+/// Scenario: a filing is parked; its hub's operator begins a new epoch, the nodes
+/// enter it, and only then it is decided again; then another epoch begins and the
+/// hub tells the author everything once more, also that it was parked.
+/// Guarantee: the author, whose filing stands in an ended epoch, hears that it is
+/// accepted, once, and it stays so; the handler gets it once; nothing counts as
+/// parked.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_parked_is_settled_over_epochs() {
+    let mut world = World::deciding(&Sqlite, breaks_on_poison).await;
+    submit(&world, &["E-1", "poison"]).await;
+    recovered(&mut world, None, 1_000).await;
+    for (party, node) in [(city(), &world.city), (province(), &world.province)] {
+        enter(&world, &**node, &party).await;
+    }
+    world.carry_all().await;
+    let letter = world.hub.dead_letters(None, 0, 10).await.unwrap().remove(0);
+    let event = wire::decode_event(&letter.entry.event).unwrap();
+    let id = event.event_id.to_string();
+    let place = (letter.epoch, letter.position);
+    let decided = world
+        .hub
+        .decide_again(&province(), place, event, at(1_100))
+        .await;
+    assert_eq!(decided.unwrap().unwrap().outcome, Outcome::Accepted);
+    world.carry_all().await;
+    check_settled(&world, &id).await;
+
+    recovered(&mut world, None, 2_000).await;
+    for (party, node) in [(city(), &world.city), (province(), &world.province)] {
+        // As if this epoch's end had never come to the node.
+        let heads = node.heads(&party).await.unwrap();
+        let hub = world.hub.open_session(&party, TOKEN).await.unwrap();
+        world.hub.catch_up(&party, 0, 0).await.unwrap();
+        let after = heads.submissions.position.max(1);
+        node.adopt_epoch(&party, hub.epoch, after).await.unwrap();
+    }
+    world.carry_all().await;
+    check_settled(&world, &id).await;
+}
+
+async fn check_settled(world: &World, id: &str) {
+    for (party, node) in [(province(), &world.province), (city(), &world.city)] {
+        let found = handed_over(&**node, &party).await;
+        assert_eq!(found.len(), 2, "{party}: {found:?}");
+        assert_eq!(found.get(id), Some(&1), "{party}: {found:?}");
+    }
+    for counts in [
+        world.hub.counts(&province()).await.unwrap(),
+        world.province.counts(&province()).await.unwrap(),
+    ] {
+        assert_eq!((counts.accepted, counts.parked), (2, 0));
+    }
+}
