@@ -9,6 +9,7 @@ mod certificates;
 mod end;
 mod hubs;
 mod party;
+mod prune;
 mod run;
 
 pub use run::{AdapterAddresses, AdapterError, run};

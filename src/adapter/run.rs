@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{AdapterConfig, ConfigError, DoorAddress, HubAddress, LinkParty, load_status_maps},
     domain::{Micros, PartyId, Policy, StatusMaps, decide},
-    door::{Caller, Door, DoorOptions},
+    door::{Caller, Door, DoorOptions, LetterDoor, LettersOf},
     health::{Alarm, Facts, Links, Source, complete_up_to},
     identity::{Files, ReloadState, TrustDomain},
     link::{LinkState, WireHeaders},
@@ -21,7 +21,7 @@ use crate::{
     transport::{DialOptions, Proxy},
 };
 
-use super::{certificates::PartyCertificate, hubs::Hubs, party::PartyLink};
+use super::{certificates::PartyCertificate, hubs::Hubs, party::PartyLink, prune::prune};
 
 /// Longest wait for a connection to the hub.
 const CONNECT: Duration = Duration::from_secs(15);
@@ -132,6 +132,20 @@ pub async fn run(
         });
     }
     settle_work(&*store, &callers).await?;
+    tasks.spawn(
+        "pruning",
+        OnEnd::Log,
+        prune(
+            (store.clone(), clock.clone()),
+            config
+                .parties
+                .iter()
+                .map(|party| party.id.clone())
+                .collect(),
+            config.retention.keep_acknowledged_days,
+            stages.token(Stage::NotServing),
+        ),
+    );
     tasks.spawn("doors", OnEnd::StopNode, {
         let access = Arc::new(tokens(&config.door, callers));
         let links = board(states);
@@ -159,12 +173,19 @@ pub async fn run(
                 complete_up_to(link.as_ref(), heads, false, now)
             }),
         });
+        let may_operate = may_operate(access.clone());
+        let letters = LetterDoor {
+            letters: LettersOf::Adapter(store.clone()),
+            may_operate: may_operate.clone(),
+            clock: clock.clone(),
+        };
         let behind = Behind {
             door,
-            may_operate: may_operate(access.clone()),
+            may_operate,
             access,
             source,
             directory: None,
+            letters,
         };
         doors.serve(
             behind,

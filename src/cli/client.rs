@@ -15,6 +15,7 @@ use crate::{
     door::PARTY_HEADER,
     transport::dial_door,
     wire::v1::{
+        dead_letter_service_client::DeadLetterServiceClient,
         directory_service_client::DirectoryServiceClient,
         gateway_service_client::GatewayServiceClient,
         sync_health_service_client::SyncHealthServiceClient,
@@ -62,6 +63,7 @@ impl Interceptor for Credentials {
 pub(super) type Service = InterceptedService<Channel, Credentials>;
 pub(super) type Gateway = GatewayServiceClient<Service>;
 pub(super) type Health = SyncHealthServiceClient<Service>;
+pub(super) type Letters = DeadLetterServiceClient<Service>;
 pub(super) type Directory = DirectoryServiceClient<Service>;
 
 impl DoorArgs {
@@ -107,6 +109,11 @@ impl DoorArgs {
 
     pub(super) async fn health(&self) -> anyhow::Result<Health> {
         Ok(SyncHealthServiceClient::new(self.service().await?))
+    }
+
+    pub(super) async fn letters(&self) -> anyhow::Result<Letters> {
+        Ok(DeadLetterServiceClient::new(self.service().await?)
+            .max_decoding_message_size(64 * 1024 * 1024))
     }
 
     pub(super) async fn directory(&self) -> anyhow::Result<Directory> {

@@ -90,7 +90,7 @@ enum Command {
     Institutions(institutions::Institutions),
     /// How the synchronisation stands
     Status(status::Status),
-    /// What the hub refused or parked, and what to do
+    /// What the hub refused or parked and what could not be read, and what to do
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLetters),
     /// Copy a node's store while it runs

@@ -21,7 +21,9 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 
-pub use adapter::{ADAPTER_FILE, AdapterConfig, HubAddress, LinkParty, LocalSystem, TrustConfig};
+pub use adapter::{
+    ADAPTER_FILE, AdapterConfig, HubAddress, LinkParty, LocalSystem, RetentionConfig, TrustConfig,
+};
 pub use directory::{DIRECTORY_FILE, DirectoryFile};
 pub use door::{DoorAddress, DoorConfig, DoorTls, DoorToken, Scope, TokenDigest};
 pub use error::ConfigError;

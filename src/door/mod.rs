@@ -6,6 +6,7 @@
 //! know links.
 
 mod cursor;
+mod dead_letters;
 mod directory;
 mod error;
 mod grpc;
@@ -36,6 +37,7 @@ use crate::{
 };
 
 pub use cursor::Cursor;
+pub use dead_letters::{LetterDoor, LettersOf};
 pub use directory::{DirectoryDoor, MayOperate};
 pub use error::DoorError;
 pub use grpc::{Access, Gateway, Scope};

@@ -12,7 +12,7 @@ use tonic::transport::Server;
 use crate::{
     config::{ConfigError, DirectoryFile, DoorAddress, HubConfig, load},
     domain::{LINK_MESSAGE_BYTES, Micros, Party, PartyId, PartyMode, decide},
-    door::{DirectoryDoor, Door, DoorOptions, Gateway},
+    door::{DirectoryDoor, Door, DoorOptions, Gateway, LetterDoor, LettersOf},
     exchange::DrainReason,
     health::{Alarm, CertificateFor, Facts, Links, Needs, Source},
     identity::{Files, IdentityError, Material, Purpose, ReloadState, TrustDomain, watch_files},
@@ -190,6 +190,11 @@ pub async fn run(
             policy: config.policy.clone(),
             limits: config.announced_limits(),
         };
+        let letters = LetterDoor {
+            letters: LettersOf::Hub(store.clone()),
+            may_operate: may_operate.clone(),
+            clock: clock.clone(),
+        };
         let behind = node::Behind {
             door,
             access: Arc::new(AtDoor {
@@ -199,6 +204,7 @@ pub async fn run(
             may_operate,
             source,
             directory: Some(directory),
+            letters,
         };
         doors.serve(
             behind,

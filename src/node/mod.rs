@@ -19,7 +19,9 @@ use tonic::{Status, metadata::MetadataMap};
 use crate::{
     config::{DoorAddress, DoorConfig, HealthConfig, Scope as ConfiguredScope},
     domain::Micros,
-    door::{self, Access, Caller, DirectoryDoor, Door, Gateway, Scope, TokenRule, Tokens},
+    door::{
+        self, Access, Caller, DirectoryDoor, Door, Gateway, LetterDoor, Scope, TokenRule, Tokens,
+    },
     health::{CertificateFor, MayMeasure, MayOperate, Needs, Source, SyncHealth, health_router},
     identity::{DoorFiles, DoorMaterial, ReloadState, TrustDomain, watch_door_files},
     runtime::Clock,
@@ -68,6 +70,8 @@ pub struct Behind {
     pub source: Source,
     /// The directory, at a hub.
     pub directory: Option<DirectoryDoor>,
+    /// What a person has to settle.
+    pub letters: LetterDoor,
 }
 
 impl Doors {
@@ -133,6 +137,7 @@ impl Doors {
             may_operate,
             mut source,
             directory,
+            letters,
         } = behind;
         let reloading = reload(self.tls, &mut source, stop.clone());
         let services = services(directory.is_some());
@@ -145,6 +150,7 @@ impl Doors {
             source.clone(),
             may_operate.clone(),
         ));
+        let letters = v1::dead_letter_service_server::DeadLetterServiceServer::new(letters);
         let directory = directory.map(v1::directory_service_server::DirectoryServiceServer::new);
         let grpc = tonic::transport::Server::builder()
             .max_concurrent_streams(STREAMS_PER_CONNECTION)
@@ -152,6 +158,7 @@ impl Doors {
             .add_service(gateway)
             .add_service(sync)
             .add_optional_service(directory)
+            .add_service(letters)
             .add_optional_service(reflection())
             .serve_with_incoming_shutdown(
                 self.grpc.incoming(stop.clone()),
@@ -208,6 +215,7 @@ fn services(has_directory: bool) -> Services {
             },
         ),
         ("jembatan.v1.GatewayService", door),
+        ("jembatan.v1.DeadLetterService", door),
         (
             "jembatan.v1.SyncHealthService",
             Needs {

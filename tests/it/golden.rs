@@ -52,7 +52,8 @@ macro_rules! messages {
 messages! {
     AcknowledgeInboxRequest AcknowledgeInboxResponse Acknowledgement Alarm Archived Attachment
     AttachmentAdded AttachmentHeader Category Classified Closed ComplaintName ComplaintView
-    Content Copied CopyRequest Counts Decision Decisions Declined DeliveryHeader Drain Entries
+    Content Copied CopyRequest Counts DeadLetter DeadLetterCounts DeadLetterSelection Decision
+    Decisions Declined DeliveryHeader Drain DropDeadLettersRequest DropDeadLettersResponse Entries
     Entry Erased Escalated Event EventHeader ExchangeRequest ExchangeResponse FetchInboxRequest
     FetchInboxResponse Filed ForeignReference Forwarded Frame GetAttachmentRequest
     GetAttachmentResponse GetComplaintRequest GetComplaintResponse GetJournalChainRequest
@@ -65,7 +66,7 @@ messages! {
     PreviousEpoch ProgressReported PutAttachmentRequest PutAttachmentResponse
     PutInstitutionRequest PutInstitutionResponse PutPartyRequest PutPartyResponse Rated Receipt
     Rejection RenewRequest RenewResponse Reopened Reporter ReporterReplied Responded
-    RevokeCertificateRequest RevokeCertificateResponse RoutingRule Sealed
+    RetryDeadLettersRequest RetryDeadLettersResponse RevokeCertificateRequest RevokeCertificateResponse RoutingRule Sealed
     SetPartyEnabledRequest SetPartyEnabledResponse StatusMirrored SubmitRequest SubmitResponse
     SubmitStreamRequest SubmitStreamResponse UnmappedStatus UnreadableItem Verified VisibilityChanged Withdrawn Withheld
 }

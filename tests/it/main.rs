@@ -28,6 +28,7 @@ mod hostile_door;
 mod hostile_line;
 mod hostile_link;
 mod kill;
+mod letters;
 mod recovery;
 mod reliability;
 mod rights;

@@ -219,7 +219,7 @@ pub(crate) fn incoming(entry: Entry) -> IncomingEntry {
     IncomingEntry { entry, event }
 }
 
-fn received(entry: Entry) -> ReceivedEntry {
+pub(crate) fn received(entry: Entry) -> ReceivedEntry {
     let record: Option<DeliveryRecord> = wire::decode_header(&entry.header).ok();
     let event = wire::decode_event(&entry.event).ok();
     ReceivedEntry {

@@ -151,6 +151,18 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Tells an author what was decided at last about a submission that had been
+    /// parked: a set of its own.
+    pub(super) fn tell_set(
+        &mut self,
+        party: &PartyId,
+        set: DecisionSet,
+        now: Micros,
+    ) -> Result<(), StoreError> {
+        let party = party.clone();
+        self.flush_pending(&mut Some(Pending { party, set }), now)
+    }
+
     /// Writes the decisions that wait into their author's deliveries.
     pub(super) fn flush_pending(
         &mut self,

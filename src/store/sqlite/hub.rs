@@ -8,8 +8,8 @@ use tokio::sync::watch;
 
 use crate::{
     domain::{
-        Category, ComplaintId, EventId, Institution, InstitutionCode, Micros, Party, PartyId,
-        RoutingRule,
+        Category, ComplaintId, Decision, Event, EventId, Institution, InstitutionCode, Micros,
+        Party, PartyId, Rejection, RoutingRule,
     },
     exchange::{Direction, Entry, Place},
     store::{
@@ -87,6 +87,28 @@ impl HubStore for SqliteStore {
             Ok(())
         }
         .boxed()
+    }
+
+    fn decide_again(
+        &self,
+        party: &PartyId,
+        place: (u64, u64),
+        event: Event,
+        now: Micros,
+    ) -> Answer<'_, Option<Decision>> {
+        let party = party.clone();
+        self.write(move |tx| tx.decide_again(&party, place, &event, now))
+    }
+
+    fn drop_parked(
+        &self,
+        party: &PartyId,
+        place: (u64, u64),
+        rejection: Rejection,
+        now: Micros,
+    ) -> Answer<'_, Option<Decision>> {
+        let party = party.clone();
+        self.write(move |tx| tx.drop_parked(&party, place, rejection, now))
     }
 
     fn mark(&self, party: &PartyId, place: Place) -> Answer<'_, ()> {

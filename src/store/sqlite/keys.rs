@@ -104,7 +104,13 @@ struct Sweep {
     /// What the transaction under way has changed of what waits.
     changed: Vec<(u64, Option<i64>)>,
     /// In their tables, but still in memory for those who read.
-    retired: Vec<(Arc<()>, Vec<(u64, i64)>)>,
+    retired: Vec<Retired>,
+}
+
+/// Keys that are in their tables, and who may still read a moment before that.
+struct Retired {
+    generation: Arc<()>,
+    keys: Vec<(u64, i64)>,
 }
 
 /// What a transaction will have done once it is committed.
@@ -255,18 +261,21 @@ impl Keys {
         sweep.round.truncate(left);
         if !step.slice.is_empty() {
             let before = std::mem::take(&mut *lock(&self.generation));
-            sweep.retired.push((before, step.slice));
+            sweep.retired.push(Retired {
+                generation: before,
+                keys: step.slice,
+            });
         }
         if sweep.retired.is_empty() {
             return;
         }
         let mut waiting = self.waiting.write().unwrap_or_else(PoisonError::into_inner);
         // In order: a later generation may not outlive an earlier one's key.
-        while let Some((generation, _)) = sweep.retired.first() {
-            if Arc::strong_count(generation) > 1 {
+        while let Some(first) = sweep.retired.first() {
+            if Arc::strong_count(&first.generation) > 1 {
                 break;
             }
-            for (key, value) in sweep.retired.remove(0).1 {
+            for (key, value) in sweep.retired.remove(0).keys {
                 // It may stand elsewhere by now.
                 if waiting.get(&key) == Some(&value) {
                     waiting.remove(&key);

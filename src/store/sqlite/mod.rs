@@ -6,6 +6,7 @@
 
 mod accept;
 mod adapter;
+mod again;
 mod backup;
 mod ceiling;
 mod dead_letters;
@@ -16,6 +17,7 @@ mod epoch;
 mod erase;
 mod fence;
 mod file;
+mod gone;
 mod hub;
 mod inbox;
 mod journal;
@@ -44,7 +46,7 @@ use std::{
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use hmac::{Hmac, Mac as _};
-use rusqlite::{Connection, OptionalExtension as _, config::DbConfig, params};
+use rusqlite::{Connection, config::DbConfig};
 use sha2::Sha256;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
@@ -58,12 +60,12 @@ use crate::{
 };
 
 use super::{
-    Answer, ComplaintRecord, Counts, EarlierInbox, HeaderEncoder, Heads, JournalEntry,
+    Answer, ComplaintRecord, Counts, DeadLetter, EarlierInbox, HeaderEncoder, Heads, JournalEntry,
     NewSubmission, Receipt, Registry, Store, StoreError, SubmitRefusal, UnmappedStatus,
 };
 pub use backup::{CopyFacts, backup, check, restore};
 pub use ceiling::group_commit_ceiling;
-pub use dead_letters::{DeadLetter, dead_letters};
+pub use dead_letters::{dead_letters, unread_deliveries};
 pub use epoch::{Recovered, RecoveredParty, recover};
 use fence::Fence;
 use journal::{fresh_heads, load_state};
@@ -186,7 +188,7 @@ impl SqliteStore {
             .run(&mut connection)
             .map_err(|error| file::explain_migration(&connection, &path, &error))?;
         let (instance_id, dedup_key) =
-            identify(&connection, &options).map_err(|error| file::explain(&path, error))?;
+            file::identify(&connection, &options).map_err(|error| file::explain(&path, error))?;
         file::note_presence(&mut lock, &instance_id)?;
         epoch::check_mark(&connection, options.role, directory)?;
         let dedup_key = Hmac::<Sha256>::new_from_slice(&dedup_key)
@@ -524,6 +526,28 @@ impl Store for SqliteStore {
         self.write(move |tx| tx.forget_unmapped(&party, &statuses))
     }
 
+    fn dead_letters(
+        &self,
+        only: Option<&PartyId>,
+        after: u64,
+        limit: usize,
+    ) -> Answer<'_, Vec<DeadLetter>> {
+        let only = only.cloned();
+        self.read(move |connection, shared| {
+            let list = if shared.is_hub {
+                again::parked
+            } else {
+                again::unread
+            };
+            list(connection, only.as_ref(), after, limit)
+        })
+    }
+
+    fn unread(&self, party: &PartyId) -> Answer<'_, u64> {
+        let party = party.clone();
+        self.read(move |connection, _| again::count_unread(connection, &party))
+    }
+
     fn probe(&self) -> Answer<'_, ()> {
         self.write(|tx| {
             let now = tx.shared.now().0;
@@ -565,29 +589,6 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.set_prepared_statement_cache_capacity(128);
     Ok(connection)
-}
-
-/// What makes this store itself: made once.
-fn identify(connection: &Connection, options: &Options) -> Result<([u8; 16], Vec<u8>), StoreError> {
-    let (instance, key) = options.seed.split_at(16);
-    connection.execute(
-        "INSERT OR IGNORE INTO node (one, role, instance_id, dedup_key) VALUES (1, ?1, ?2, ?3)",
-        params![options.role.name(), instance, key],
-    )?;
-    let found: Option<(String, Vec<u8>, Vec<u8>)> = connection
-        .query_row("SELECT role, instance_id, dedup_key FROM node", [], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })
-        .optional()?;
-    let (role, instance_id, dedup_key) = found.ok_or_else(|| damaged("the node's own row"))?;
-    if role != options.role.name() {
-        return Err(StoreError::Invalid(format!(
-            "the data directory {} belongs to a node of the role {role:?}; this one is of the role {:?}: configure another directory",
-            options.directory.display(),
-            options.role.name()
-        )));
-    }
-    Ok((blob16(&instance_id)?, dedup_key))
 }
 
 fn damaged(what: &str) -> StoreError {

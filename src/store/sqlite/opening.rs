@@ -13,6 +13,7 @@ use super::{
     blob16, damaged,
     decisions::read_decision,
     epoch,
+    gone::unsendable,
     journal::{NewRow, row_id, submission_chain},
     lookup::{Whose, complaint_row},
     memory::Fresh,
@@ -70,6 +71,16 @@ impl Tx<'_> {
         // A second call, after a cut, must not end the epoch that it began.
         if self.state(party)?.epoch == epoch {
             return Ok(());
+        }
+        if let Some(left) = unsendable(self.connection, self.state(party)?, resend_after)? {
+            tracing::error!(
+                event = "entries_cannot_be_sent_again",
+                %party,
+                count = left.count,
+                first = left.first,
+                last = left.last,
+                "the hub lacks these and their bytes are not here any more (keep_acknowledged_days): it went back further than they are kept; what it had decided on them still stands here"
+            );
         }
         // Without proof of what the hub holds everything goes again, also what
         // earlier epochs brought: its dedup answers what it has.
@@ -165,10 +176,12 @@ impl Tx<'_> {
         Ok(is_done)
     }
 
+    /// A submission that can be sent again; one whose bytes are gone stays where
+    /// it is.
     fn moving(&self, row: i64) -> Result<Option<Moving>, StoreError> {
         let found = self
             .connection
-            .prepare_cached("SELECT event, event_id, complaint_id FROM submission WHERE id = ?1")?
+            .prepare_cached("SELECT event, event_id, complaint_id FROM submission WHERE id = ?1 AND event <> x''")?
             .query_row([row], |found| {
                 let id = |index| -> Result<Option<[u8; 16]>, rusqlite::Error> {
                     let bytes: Option<Vec<u8>> = found.get(index)?;

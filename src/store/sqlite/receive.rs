@@ -105,6 +105,9 @@ impl Tx<'_> {
     ) -> Result<(), StoreError> {
         let parts = pack(&received.entry.parts);
         self.put_delivery(row, received, parts, (now, READABLE))?;
+        if !received.is_readable() {
+            self.note_unread(party, row)?;
+        }
         match &received.record {
             Some(DeliveryRecord::Event(header)) => {
                 self.heard_event(party, row, header, received.event.as_ref())
@@ -112,7 +115,7 @@ impl Tx<'_> {
             Some(DeliveryRecord::Decisions(set)) => {
                 let state = self.state(party)?;
                 if set.epoch != state.epoch {
-                    return Ok(());
+                    return self.heard_of_ended(party, set);
                 }
                 let first = state.row(Direction::Submissions, set.first_position);
                 for (row, decision) in (first..).zip(&set.decisions) {
@@ -180,6 +183,8 @@ impl Tx<'_> {
     ) -> Result<(), StoreError> {
         if self.put_decision(row, decision)? {
             self.count(party, decision.outcome)?;
+        } else if !self.supersede(party, row, decision)? {
+            return Ok(());
         }
         let settled = matches!(decision.outcome, Outcome::Accepted | Outcome::Duplicate);
         if let (true, Some(complaint), Some(status), Some(tracking_id)) = (
