@@ -64,7 +64,7 @@ fn filing(reference: &str) -> NewSubmission {
         event: composed.event,
         event_bytes: composed.event_bytes,
         parts: composed.parts,
-        handover_digest: composed.handover_digest,
+        handover_digest: handover.digest(),
     }
 }
 
