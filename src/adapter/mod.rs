@@ -11,4 +11,6 @@ mod hubs;
 mod party;
 mod run;
 
+pub use hubs::Hubs;
+pub use party::PartyLink;
 pub use run::{AdapterAddresses, AdapterError, run};
