@@ -183,8 +183,7 @@ impl Doors {
             }
         };
         let watch = report(reporter, source, services, not_serving, stop.clone());
-        let (grpc, (), (), (), ()) =
-            tokio::join!(grpc, http, health_http, watch, reloading);
+        let (grpc, (), (), (), ()) = tokio::join!(grpc, http, health_http, watch, reloading);
         if let Err(error) = grpc {
             tracing::error!(event = "door_failed", door = "grpc", %error);
         }

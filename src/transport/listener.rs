@@ -244,9 +244,7 @@ impl Listener {
 }
 
 /// Reads the caller's first words.
-async fn hello(
-    stream: Stream,
-) -> Result<StartHandshake<Stream>, (Refusal, Option<Stream>)> {
+async fn hello(stream: Stream) -> Result<StartHandshake<Stream>, (Refusal, Option<Stream>)> {
     let mut acceptor = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
     let error = match (&mut acceptor).await {
         Ok(hello) => return Ok(hello),
