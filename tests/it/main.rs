@@ -42,4 +42,5 @@ mod tls;
 mod tls_ways;
 mod transcripts;
 mod vectors;
+mod wire_before;
 mod worked;

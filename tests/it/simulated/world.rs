@@ -94,10 +94,15 @@ impl World {
 
     /// Time passes; nobody says "connected" while nothing flows.
     async fn pass(&mut self, time: Duration) {
-        let until = Instant::now() + time;
+        let began = Instant::now();
+        let until = began + time;
         while Instant::now() < until {
-            let next = until.min(Instant::now() + Duration::from_secs(60));
-            tokio::time::sleep_until(next).await;
+            // Close looks while somebody may just have fallen silent.
+            let look_every = match began.elapsed() < Duration::from_secs(300) {
+                true => Duration::from_secs(5),
+                false => Duration::from_secs(60),
+            };
+            tokio::time::sleep_until(until.min(Instant::now() + look_every)).await;
             self.check_links();
         }
     }
