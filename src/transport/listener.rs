@@ -42,7 +42,7 @@ pub struct ListenerOptions {
     pub max_connections: usize,
     /// Hellos that are answered at once: that is what costs CPU.
     pub max_handshakes: usize,
-    /// Handshakes under way from one address; beyond it the oldest is cut.
+    /// Handshakes under way from one address; beyond it those that stall are cut.
     pub max_pending_per_address: usize,
     /// Longest handshake.
     pub handshake_timeout: Duration,
@@ -53,8 +53,7 @@ impl Default for ListenerOptions {
         Self {
             max_connections: 4_096,
             max_handshakes: places(),
-            // A sixteenth of the connections; a deployment of hundreds behind
-            // one address passes in a few round trips.
+            // A sixteenth of the connections.
             max_pending_per_address: 256,
             handshake_timeout: Duration::from_secs(10),
         }
@@ -363,7 +362,7 @@ impl Handshake {
 fn crowded() -> Refusal {
     Refusal {
         reason: "TOO_MANY_HANDSHAKES",
-        why: "its address has more unfinished handshakes than one may have, and this was the oldest: somebody there holds connections open, or the line is very slow".to_owned(),
+        why: "its address has more unfinished handshakes than one may have, and this one had stalled: somebody there holds connections open, or the line is very slow".to_owned(),
     }
 }
 

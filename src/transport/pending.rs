@@ -13,12 +13,18 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::Poll,
+    time::Duration,
 };
 
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-/// Handshakes under way, at most so many from one address.
+/// A handshake that has gone on for longer than this may have to make room: two
+/// round trips of a very slow line, and a queue of many that came at once.
+const STALLED_AFTER: Duration = Duration::from_secs(3);
+
+/// Handshakes under way, and how many one address may have before those that
+/// stall make room.
 #[derive(Debug, Clone)]
 pub(super) struct Pending {
     most: usize,
@@ -29,6 +35,7 @@ pub(super) struct Pending {
 #[derive(Debug)]
 struct Waiting {
     number: u64,
+    began: Instant,
     cut: CancellationToken,
 }
 
@@ -42,7 +49,7 @@ pub(super) struct Turn {
 }
 
 impl Pending {
-    /// At most `most` from one address.
+    /// Beyond `most` from one address, room is made.
     pub(super) fn new(most: usize) -> Self {
         Self {
             most: most.max(1),
@@ -51,22 +58,27 @@ impl Pending {
         }
     }
 
-    /// Begins one. If its address has too many, the oldest of them makes room:
-    /// whoever is honest is done within a round trip or two, so it is those
-    /// who stall that go, even where a whole office stands behind one address.
+    /// Begins one. If its address has too many, the oldest of them makes room
+    /// if it has stalled: whoever is honest is done within a round trip or two,
+    /// so a whole deployment behind one address comes in undisturbed, and does
+    /// not wait for those who hold connections open.
     pub(super) fn begin(&self, address: IpAddr) -> Turn {
         let address = prefix(address);
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let cut = CancellationToken::new();
         let mut by_address = self.lock();
         let waiting = by_address.entry(address).or_default();
+        let now = Instant::now();
+        let has_stalled = |oldest: &Waiting| now - oldest.began >= STALLED_AFTER;
         if waiting.len() >= self.most
+            && waiting.front().is_some_and(has_stalled)
             && let Some(oldest) = waiting.pop_front()
         {
             oldest.cut.cancel();
         }
         waiting.push_back(Waiting {
             number,
+            began: now,
             cut: cut.clone(),
         });
         Turn {
@@ -139,22 +151,28 @@ mod tests {
     use super::*;
 
     /// Scenario: an address begins one handshake more than it may have under
-    /// way; another address begins one; then all are over.
-    /// Guarantee: the oldest of the first address is cut, nobody else is, and
-    /// nothing is remembered of those who are gone.
-    #[test]
-    fn the_oldest_of_an_address_makes_room() {
+    /// way, and another one when the first has stalled; another address begins
+    /// one as well; then all are over.
+    /// Guarantee: a crowd that comes at once stays whole; of those that stalled
+    /// the oldest of this address is cut, nobody else is, and nothing is
+    /// remembered of those who are gone.
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_that_stalls_makes_room() {
         let pending = Pending::new(2);
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         let first = pending.begin(address("2001:db8::1"));
         let second = pending.begin(address("2001:db8::2"));
-        let other = pending.begin(address("2001:db8:0:1::1"));
         let third = pending.begin(address("2001:db8::3"));
+        assert!(!first.cut.is_cancelled());
+        tokio::time::advance(STALLED_AFTER).await;
+        let other = pending.begin(address("2001:db8:0:1::1"));
+        assert!(!first.cut.is_cancelled());
+        let fourth = pending.begin(address("2001:db8::4"));
         assert!(first.cut.is_cancelled());
-        for turn in [&second, &other, &third] {
+        for turn in [&second, &third, &other, &fourth] {
             assert!(!turn.cut.is_cancelled());
         }
-        drop((first, second, other, third));
+        drop((first, second, third, other, fourth));
         assert!(pending.lock().is_empty());
     }
 
