@@ -177,9 +177,8 @@ impl Doors {
         };
         let http = serve_http(self.http, routes, stop.clone());
         let health_http = async {
-            match (self.health, health_routes) {
-                (Some(listener), Some(routes)) => serve_http(listener, routes, stop.clone()).await,
-                _ => {}
+            if let (Some(listener), Some(routes)) = (self.health, health_routes) {
+                serve_http(listener, routes, stop.clone()).await;
             }
         };
         let watch = report(reporter, source, services, not_serving, stop.clone());
