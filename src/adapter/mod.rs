@@ -12,4 +12,6 @@ mod party;
 mod prune;
 mod run;
 
+pub use hubs::Hubs;
+pub use party::PartyLink;
 pub use run::{AdapterAddresses, AdapterError, run};

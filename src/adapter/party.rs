@@ -38,16 +38,24 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// other one takes over again within 90 s, if it is still there.
 const ALARM_SHOWN_MICROS: i64 = 900_000_000;
 
-/// What a party's link needs.
-pub(super) struct PartyLink {
-    pub(super) party: PartyId,
-    pub(super) store: Arc<dyn AdapterStore>,
-    pub(super) material: watch::Receiver<Arc<Material>>,
-    pub(super) trust_domain: TrustDomain,
-    pub(super) hubs: Hubs,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) state: Arc<watch::Sender<LinkState>>,
-    pub(super) incarnation: [u8; 16],
+/// A party's link, and what it needs.
+pub struct PartyLink {
+    /// Whose.
+    pub party: PartyId,
+    /// Where it reads and writes.
+    pub store: Arc<dyn AdapterStore>,
+    /// The party's certificate; a newer one is taken into use.
+    pub material: watch::Receiver<Arc<Material>>,
+    /// Whose names count.
+    pub trust_domain: TrustDomain,
+    /// Where the hub is.
+    pub hubs: Hubs,
+    /// The node's clock.
+    pub clock: Arc<dyn Clock>,
+    /// What it tells of itself.
+    pub state: Arc<watch::Sender<LinkState>>,
+    /// Made at the start of this process.
+    pub incarnation: [u8; 16],
 }
 
 /// A session that runs.
@@ -78,7 +86,7 @@ type Renewal = BoxFuture<'static, Result<Renewed, Next>>;
 
 impl PartyLink {
     /// Runs until `stop`; then the session is drained first.
-    pub(super) async fn run(mut self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
         let mut retry = Retry::new();
         loop {
             let began = Instant::now();

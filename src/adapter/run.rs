@@ -18,7 +18,7 @@ use crate::{
         Store as _, StoreError,
         sqlite::{NodeRole, Options, SqliteStore},
     },
-    transport::{DialOptions, Proxy},
+    transport::{DialOptions, Proxy, Tcp},
 };
 
 use super::{certificates::PartyCertificate, hubs::Hubs, party::PartyLink, prune::prune};
@@ -270,7 +270,7 @@ fn hubs(hub: &HubAddress) -> Hubs {
         proxy: proxy.clone(),
         connect_timeout: CONNECT,
     });
-    Hubs::new(addresses.collect())
+    Hubs::new(Arc::new(Tcp), addresses.collect())
 }
 
 /// What stands beside the links: certificates and lists that need somebody.

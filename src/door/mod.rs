@@ -305,7 +305,8 @@ impl Door {
     /// A complaint with its history, as the caller's party may see it.
     ///
     /// # Errors
-    /// It is unknown, or the party takes no part in it: they look alike.
+    /// It is unknown, or the party takes no part in it: they look alike. While a
+    /// lost disk is copied back, nobody can say.
     pub async fn complaint(
         &self,
         caller: &Caller,
@@ -313,10 +314,21 @@ impl Door {
         name: &ComplaintName,
     ) -> Result<ComplaintRecord, DoorError> {
         let id = self.find(caller, system, name).await?;
-        self.store
-            .complaint(&caller.party, &id)
-            .await?
-            .ok_or(DoorError::UnknownComplaint)
+        match self.store.complaint(&caller.party, &id).await? {
+            Some(found) => Ok(found),
+            None => Err(self.unknown(&caller.party).await?),
+        }
+    }
+
+    /// What is not known here may be among what a lost disk held.
+    async fn unknown(&self, party: &PartyId) -> Result<DoorError, DoorError> {
+        let heads = self.store.heads(party).await?;
+        Ok(match heads.copy_wanted {
+            Some(copy) => DoorError::Restoring {
+                missing: copy.last + 1 - copy.first,
+            },
+            None => DoorError::UnknownComplaint,
+        })
     }
 
     /// Whether this party knows a complaint by this reference.
@@ -340,10 +352,10 @@ impl Door {
         system: &SystemName,
         name: &ComplaintName,
     ) -> Result<ComplaintId, DoorError> {
-        self.store
-            .find(&caller.party, system, name)
-            .await?
-            .ok_or(DoorError::UnknownComplaint)
+        match self.store.find(&caller.party, system, name).await? {
+            Some(found) => Ok(found),
+            None => Err(self.unknown(&caller.party).await?),
+        }
     }
 
     /// Checks, maps and composes one hand-over.
@@ -368,9 +380,9 @@ impl Door {
             Item::Event(new) => {
                 let found = self.find(caller, &handover.system, &new.complaint).await;
                 let id = match found {
-                    Err(DoorError::UnknownComplaint) => {
+                    Err(unknown @ (DoorError::UnknownComplaint | DoorError::Restoring { .. })) => {
                         filed_before(caller, &handover.system, &new.complaint, before)
-                            .ok_or(DoorError::UnknownComplaint)?
+                            .ok_or(unknown)?
                     }
                     other => other?,
                 };

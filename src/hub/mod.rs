@@ -15,9 +15,9 @@ mod sessions;
 mod testing;
 
 pub use behind::Behind;
-pub use exchange::status_of;
+pub use exchange::{Board, Exchange, status_of};
 pub use peers::{ByCertificate, Refused, is_out, resolve};
-pub use run::{HubAddresses, HubError, run};
+pub use run::{HubAddresses, HubError, link_server, run};
 pub use sessions::{
     Begun, Contest, FENCED_MICROS, SessionFacts, SessionGuard, Sessions, TWO_INSTANCES, TooEarly,
     forbidden,

@@ -325,6 +325,17 @@ const LINK_SERVICES: [&str; 3] = [
     "jembatan.v1.GatewayService",
 ];
 
+/// HTTP/2 as the port of links speaks it: a window for a full one of ours, and
+/// pings, so that a line that died without a word is seen.
+pub fn link_server() -> Server {
+    Server::builder()
+        .initial_stream_window_size(8 * 1024 * 1024)
+        .initial_connection_window_size(16 * 1024 * 1024)
+        .max_concurrent_streams(64)
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+}
+
 async fn serve_links(
     listener: Listener,
     exchange: Exchange,
@@ -347,12 +358,7 @@ async fn serve_links(
         stop.clone(),
     );
     let incoming = listener.incoming(stages.token(Stage::StopAccepting));
-    let served = Server::builder()
-        .initial_stream_window_size(8 * 1024 * 1024)
-        .initial_connection_window_size(16 * 1024 * 1024)
-        .max_concurrent_streams(64)
-        .http2_keepalive_interval(Some(Duration::from_secs(20)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+    let served = link_server()
         .add_service(
             v1::exchange_service_server::ExchangeServiceServer::new(exchange)
                 .max_decoding_message_size(LINK_MESSAGE_BYTES),

@@ -5,14 +5,14 @@
 //! stopping is bounded. This room must not know links, nor which node it is in.
 
 mod certificates;
+mod http;
 mod report;
 mod work;
 
 use std::{io, sync::Arc, time::Duration};
 
-use axum::http::HeaderMap;
+use ::http::HeaderMap;
 use tokio::sync::watch;
-use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, metadata::MetadataMap};
 
@@ -25,9 +25,11 @@ use crate::{
     health::{CertificateFor, MayMeasure, MayOperate, Needs, Source, SyncHealth, health_router},
     identity::{DoorFiles, DoorMaterial, ReloadState, TrustDomain, watch_door_files},
     runtime::Clock,
-    transport::{DoorListener, DoorStream},
+    transport::DoorListener,
     wire::v1,
 };
+
+use http::serve_http;
 
 pub use certificates::CertificateWatch;
 pub use report::{Services, health_service, report};
@@ -182,19 +184,14 @@ impl Doors {
         };
         let http = serve_http(self.http, routes, stop.clone());
         let health_http = async {
-            match (self.health, health_routes) {
-                (Some(listener), Some(routes)) => serve_http(listener, routes, stop.clone()).await,
-                _ => Ok(()),
+            if let (Some(listener), Some(routes)) = (self.health, health_routes) {
+                serve_http(listener, routes, stop.clone()).await;
             }
         };
         let watch = report(reporter, source, services, not_serving, stop.clone());
-        let (grpc, http, health_http, (), ()) =
-            tokio::join!(grpc, http, health_http, watch, reloading);
+        let (grpc, (), (), (), ()) = tokio::join!(grpc, http, health_http, watch, reloading);
         if let Err(error) = grpc {
             tracing::error!(event = "door_failed", door = "grpc", %error);
-        }
-        if let Err(error) = http.and(health_http) {
-            tracing::error!(event = "door_failed", door = "http", %error);
         }
     }
 }
@@ -289,40 +286,6 @@ async fn listen(
     }
 }
 
-async fn serve_http(
-    listener: DoorListener,
-    routes: axum::Router,
-    stop: CancellationToken,
-) -> io::Result<()> {
-    let connections = Connections(listener.incoming(stop.clone()));
-    axum::serve(connections, routes)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
-}
-
-/// A door's connections, as axum takes them.
-struct Connections(ReceiverStream<io::Result<DoorStream>>);
-
-impl axum::serve::Listener for Connections {
-    type Io = DoorStream;
-    type Addr = ();
-
-    async fn accept(&mut self) -> (DoorStream, ()) {
-        loop {
-            match self.0.next().await {
-                Some(Ok(stream)) => return (stream, ()),
-                Some(Err(_)) => {}
-                // Closed: the graceful shutdown ends whoever waits here.
-                None => std::future::pending().await,
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Whether a call may see status and directory.
 pub fn may_operate(tokens: Arc<Tokens>) -> MayOperate {
     Arc::new(move |metadata: &MetadataMap| {
@@ -330,7 +293,7 @@ pub fn may_operate(tokens: Arc<Tokens>) -> MayOperate {
             return Ok(());
         }
         tokens
-            .caller(metadata, &http::Extensions::new(), Scope::Operate)
+            .caller(metadata, &::http::Extensions::new(), Scope::Operate)
             .map(drop)
             .map_err(Status::from)
     })

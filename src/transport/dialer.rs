@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint, Uri};
 
@@ -13,7 +13,11 @@ use crate::identity::{
     Material, PeerIdentity, PeerRole, Presented, Refusal, TrustDomain, intercepted, refused_hub,
 };
 
-use super::{LastWords, Proxy, watched::Watched};
+use super::{
+    LastWords, Proxy,
+    network::{Network, Stream, Tcp},
+    watched::Watched,
+};
 
 /// Whom to dial.
 #[derive(Debug, Clone)]
@@ -78,7 +82,20 @@ pub async fn dial(
     material: &Material,
     trust_domain: &TrustDomain,
 ) -> Result<Dialed, DialError> {
-    let connecting = connect(options, material, trust_domain);
+    dial_over(&Tcp, options, material, trust_domain).await
+}
+
+/// As [`dial`], over any network.
+///
+/// # Errors
+/// As [`dial`].
+pub async fn dial_over(
+    network: &dyn Network,
+    options: &DialOptions,
+    material: &Material,
+    trust_domain: &TrustDomain,
+) -> Result<Dialed, DialError> {
+    let connecting = connect(network, options, material, trust_domain);
     let stream = timeout(options.connect_timeout, connecting)
         .await
         .map_err(|_| {
@@ -103,10 +120,11 @@ pub async fn dial(
 }
 
 async fn connect(
+    network: &dyn Network,
     options: &DialOptions,
     material: &Material,
     trust_domain: &TrustDomain,
-) -> Result<TlsStream<TcpStream>, DialError> {
+) -> Result<TlsStream<Stream>, DialError> {
     let (config, presented) = material
         .client_config()
         .map_err(|error| DialError::refused(error.reason, error.why))?;
@@ -120,18 +138,21 @@ async fn connect(
         )
     })?;
     let stream = match &options.proxy {
-        None => tcp(&options.address, "hub").await?,
-        Some(proxy) => proxy.connect(&options.address).await?,
+        None => reach(network, &options.address, "hub").await?,
+        Some(proxy) => proxy.connect(network, &options.address).await?,
     };
-    let _ = stream.set_nodelay(true);
     TlsConnector::from(config)
         .connect(name, stream)
         .await
         .map_err(|error| tls_error(&error, options, material, &presented, trust_domain))
 }
 
-pub(super) async fn tcp(address: &str, whose: &str) -> Result<TcpStream, DialError> {
-    TcpStream::connect(address).await.map_err(|error| {
+pub(super) async fn reach(
+    network: &dyn Network,
+    address: &str,
+    whose: &str,
+) -> Result<Stream, DialError> {
+    network.connect(address).await.map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::ConnectionRefused => "nothing listens there: is it running?",
             _ => "check the address, the line and firewalls",
@@ -174,7 +195,7 @@ fn tls_error(
 }
 
 fn check_hub(
-    stream: &TlsStream<TcpStream>,
+    stream: &TlsStream<Stream>,
     options: &DialOptions,
     trust_domain: &TrustDomain,
 ) -> Result<PeerIdentity, DialError> {
