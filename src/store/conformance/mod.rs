@@ -2,6 +2,7 @@
 //! suite speaks with it through the traits only.
 
 mod deciding;
+mod enrolling;
 mod erasing;
 mod moving;
 mod opening;
@@ -37,6 +38,8 @@ pub(crate) async fn run(engine: &dyn Engine) {
     moving::a_new_reader_gets_what_is_open(engine).await;
     overruling::merging_tells_both_sides(engine).await;
     referring::references_survive_a_lost_disk(engine).await;
+    enrolling::a_code_is_used_once(engine).await;
+    enrolling::what_was_refused_is_kept(engine).await;
     opening::a_lost_disk_comes_back(engine).await;
     opening::what_was_set_aside_goes_again(engine).await;
 }

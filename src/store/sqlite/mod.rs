@@ -12,6 +12,7 @@ mod dead_letters;
 mod decisions;
 mod deliver;
 mod directory;
+mod enrolment;
 mod epoch;
 mod erase;
 mod file;
