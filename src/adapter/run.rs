@@ -165,6 +165,7 @@ pub async fn run(
             access,
             source,
             directory: None,
+            enrolment: None,
         };
         doors.serve(
             behind,

@@ -108,7 +108,9 @@ pub enum LineError {
     )]
     Mistyped,
     /// The check fits, and what stands there can't be used.
-    #[error("the line can't be used here ({0}): it may come from a newer hub; update this software")]
+    #[error(
+        "the line can't be used here ({0}): it may come from a newer hub; update this software"
+    )]
     Unusable(FieldError),
 }
 
@@ -249,7 +251,10 @@ mod tests {
         }
         InvitationLine {
             party: PartyId::parse("pemda-33.74").unwrap(),
-            addresses: vec!["hub.example:8443".to_owned(), "[2001:db8::1]:443".to_owned()],
+            addresses: vec![
+                "hub.example:8443".to_owned(),
+                "[2001:db8::1]:443".to_owned(),
+            ],
             root: Digest::of(b"root"),
             code: InvitationCode::of(random),
             expires_at: Micros(1_790_000_000_000_000),
@@ -263,7 +268,8 @@ mod tests {
     #[test]
     fn a_line_survives_its_way() {
         let text = line().to_string();
-        let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "/,.:-".contains(c);
+        let is_plain =
+            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "/,.:-".contains(c);
         assert!(text.chars().all(is_plain), "{text}");
         let broken = format!("{}\r\n> {}", &text[..60], &text[60..]).replace("> ", " ");
         for way in [

@@ -7,6 +7,8 @@
 
 mod cursor;
 mod directory;
+mod enrolment;
+mod enrolment_error;
 mod error;
 mod grpc;
 mod http;
@@ -37,6 +39,8 @@ use crate::{
 
 pub use cursor::Cursor;
 pub use directory::{DirectoryDoor, MayOperate};
+pub use enrolment::{EnrolmentDoor, Offer, OfferNow};
+pub use enrolment_error::EnrolmentError;
 pub use error::DoorError;
 pub use grpc::{Access, Gateway, Scope};
 pub use http::router;

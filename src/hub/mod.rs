@@ -5,9 +5,11 @@
 //! disk. Must not know the adapter.
 
 mod behind;
+mod enrolment;
 mod exchange;
 mod lifetime;
 mod minimum;
+mod patience;
 mod peers;
 mod run;
 mod sessions;

@@ -248,7 +248,6 @@ impl Authority {
         let pem = crl.pem().map_err(failed)?;
         write_new(&self.directory.join("crl.pem"), &pem, false, true)
     }
-
 }
 
 /// What a certificate of ours says, whoever signs it.
@@ -259,11 +258,7 @@ pub(super) fn params(
 ) -> Result<CertificateParams, IdentityError> {
     let (names, uri, common_name) = match subject {
         Subject::Hub(names) => (names.clone(), trust_domain.hub_uri(), "hub".to_owned()),
-        Subject::Party(party) => (
-            Vec::new(),
-            trust_domain.party_uri(party),
-            party.to_string(),
-        ),
+        Subject::Party(party) => (Vec::new(), trust_domain.party_uri(party), party.to_string()),
     };
     let mut params = CertificateParams::new(names).map_err(failed)?;
     let uri = uri.try_into().map_err(failed)?;

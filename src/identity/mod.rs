@@ -28,7 +28,7 @@ pub use door::{DoorFiles, DoorMaterial, door_client_config, watch_door_files};
 pub use files::{certificates_pem, make_directory, write_new};
 pub use install::{finish_install, install};
 pub use material::{Files, Material, Purpose};
-pub use peer::{PeerIdentity, PeerRole, TrustDomain};
+pub use peer::{PeerIdentity, PeerRole, TrustDomain, hub_domain};
 pub use refusal::{Refusal, intercepted, refusal, refused_caller, refused_hub};
 pub use reload::{ReloadState, watch_files};
 pub use show::show;

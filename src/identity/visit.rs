@@ -11,8 +11,7 @@ use rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{
-        CryptoProvider, aws_lc_rs::default_provider, verify_tls12_signature,
-        verify_tls13_signature,
+        CryptoProvider, aws_lc_rs::default_provider, verify_tls12_signature, verify_tls13_signature,
     },
     server::NoServerSessionStorage,
     sign::{CertifiedKey, SingleCertAndKey},
@@ -36,16 +35,20 @@ impl Material {
     /// The root under which our own (a hub's) certificate stands.
     ///
     /// # Errors
-    /// None of the roots is it at `now`.
-    pub fn own_root(&self, now: Micros) -> Result<&CertificateDer<'static>, IdentityError> {
+    /// None of the roots is it.
+    pub fn own_root(&self) -> Result<&CertificateDer<'static>, IdentityError> {
         let wrong = || IdentityError::new("UNKNOWN_CA", "no root verifies the hub's certificate");
         let (leaf, intermediates) = self.key.cert.split_first().ok_or_else(wrong)?;
         let name = self.identity().names.first().ok_or_else(wrong)?;
         let name = ServerName::try_from(name.as_str()).map_err(|_| wrong())?;
+        // Which root it is does not depend on the time of day: whether it is
+        // valid now is the caller's to check.
+        let Micros(begin) = self.identity().not_before;
+        let middle = Micros(begin + (self.identity().not_after.0 - begin) / 2);
         let is_above = |root: &&CertificateDer<'static>| {
             verifier_of(root, self.provider.clone()).is_ok_and(|verifier| {
                 verifier
-                    .verify_server_cert(leaf, intermediates, &name, &[], moment(now))
+                    .verify_server_cert(leaf, intermediates, &name, &[], moment(middle))
                     .is_ok()
             })
         };
@@ -79,8 +82,8 @@ impl Material {
     ///
     /// # Errors
     /// No root verifies our own certificate.
-    pub fn visitor_config(&self, now: Micros) -> Result<Arc<ServerConfig>, IdentityError> {
-        let root = self.own_root(now)?;
+    pub fn visitor_config(&self) -> Result<Arc<ServerConfig>, IdentityError> {
+        let root = self.own_root()?;
         let mut chain = self.key.cert.clone();
         if !chain.contains(root) {
             chain.push(root.clone());

@@ -19,7 +19,9 @@ use tonic::{Status, metadata::MetadataMap};
 use crate::{
     config::{DoorAddress, DoorConfig, HealthConfig, Scope as ConfiguredScope},
     domain::Micros,
-    door::{self, Access, Caller, DirectoryDoor, Door, Gateway, Scope, TokenRule, Tokens},
+    door::{
+        self, Access, Caller, DirectoryDoor, Door, EnrolmentDoor, Gateway, Scope, TokenRule, Tokens,
+    },
     health::{CertificateFor, MayMeasure, MayOperate, Needs, Source, SyncHealth, health_router},
     identity::{DoorFiles, DoorMaterial, ReloadState, TrustDomain, watch_door_files},
     runtime::Clock,
@@ -68,6 +70,8 @@ pub struct Behind {
     pub source: Source,
     /// The directory, at a hub.
     pub directory: Option<DirectoryDoor>,
+    /// Invitations, at a hub.
+    pub enrolment: Option<EnrolmentDoor>,
 }
 
 impl Doors {
@@ -133,6 +137,7 @@ impl Doors {
             may_operate,
             mut source,
             directory,
+            enrolment,
         } = behind;
         let reloading = reload(self.tls, &mut source, stop.clone());
         let services = services(directory.is_some());
@@ -146,12 +151,14 @@ impl Doors {
             may_operate.clone(),
         ));
         let directory = directory.map(v1::directory_service_server::DirectoryServiceServer::new);
+        let enrolment = enrolment.map(v1::enrolment_service_server::EnrolmentServiceServer::new);
         let grpc = tonic::transport::Server::builder()
             .max_concurrent_streams(STREAMS_PER_CONNECTION)
             .add_service(health)
             .add_service(gateway)
             .add_service(sync)
             .add_optional_service(directory)
+            .add_optional_service(enrolment)
             .add_optional_service(reflection())
             .serve_with_incoming_shutdown(
                 self.grpc.incoming(stop.clone()),
@@ -218,6 +225,7 @@ fn services(has_directory: bool) -> Services {
     ];
     if has_directory {
         services.push(("jembatan.v1.DirectoryService", door));
+        services.push(("jembatan.v1.EnrolmentService", door));
     }
     services
 }

@@ -20,11 +20,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-use crate::identity::{Material, PeerIdentity, Refusal, TrustDomain, refused_caller};
+use crate::identity::{
+    JOIN_PROTOCOL, Material, PeerIdentity, Presented, Refusal, TrustDomain, refused_caller,
+};
 
 use super::{
     live::{Entry, LiveConnections},
     refusals::Refusals,
+    visitor::{Visitor, Visitors},
 };
 
 /// How long a refused caller's bytes are taken and thrown away. To close a
@@ -137,6 +140,7 @@ pub struct Listener {
     options: ListenerOptions,
     connections: LiveConnections,
     refusals: Refusals,
+    visitors: Option<Visitors>,
 }
 
 impl Listener {
@@ -162,7 +166,18 @@ impl Listener {
             options,
             connections: LiveConnections::default(),
             refusals: Refusals::default(),
+            visitors: None,
         })
+    }
+
+    /// From now on callers without certificate are let in as visitors, if they
+    /// say first that they come to join. They come out here, as connections of
+    /// another kind: nothing that is served to [`Listener::incoming`] can be
+    /// reached by them.
+    pub fn visitors(&mut self) -> ReceiverStream<io::Result<Visitor>> {
+        let (visitors, connections) = Visitors::new();
+        self.visitors = Some(visitors);
+        connections
     }
 
     /// The address that was taken.
@@ -180,7 +195,7 @@ impl Listener {
         self.refusals.clone()
     }
 
-    /// Accepts until `stop`; every connection that comes out is verified.
+    /// Accepts until `stop`; every connection that comes out here is verified.
     pub fn incoming(self, stop: CancellationToken) -> ReceiverStream<io::Result<Connection>> {
         let (ready, connections) = mpsc::channel(16);
         tokio::spawn(self.accept(ready, stop));
@@ -217,6 +232,7 @@ impl Listener {
                 longest: self.options.handshake_timeout,
                 connections: self.connections.clone(),
                 refusals: self.refusals.clone(),
+                visitors: self.visitors.clone(),
             };
             let ready = ready.clone();
             tokio::spawn(async move {
@@ -258,6 +274,23 @@ struct Handshake {
     longest: Duration,
     connections: LiveConnections,
     refusals: Refusals,
+    visitors: Option<Visitors>,
+}
+
+/// Who is there, once TLS has been spoken.
+enum Caller {
+    Verified(TlsStream<TcpStream>, Arc<PeerIdentity>),
+    Visitor(TlsStream<TcpStream>),
+}
+
+/// Whether a caller says that it comes to join, and for nothing else.
+fn comes_to_join(hello: &StartHandshake<TcpStream>) -> bool {
+    let hello = hello.client_hello();
+    let only = hello.alpn().map(|protocols| {
+        let protocols: Vec<&[u8]> = protocols.collect();
+        protocols == [JOIN_PROTOCOL]
+    });
+    only.unwrap_or(false)
 }
 
 impl Handshake {
@@ -297,7 +330,14 @@ impl Handshake {
         let shaken = timeout(self.longest, self.shake_hands(hello)).await;
         drop(slot);
         let refused = match shaken {
-            Ok(Ok((stream, identity))) => {
+            Ok(Ok(Caller::Visitor(stream))) => {
+                let visitors = self.visitors.as_ref()?;
+                if let Err(refusal) = visitors.admit(stream, remote, permit) {
+                    self.refusals.note(remote, &refusal);
+                }
+                return None;
+            }
+            Ok(Ok(Caller::Verified(stream, identity))) => {
                 let (entry, is_cut) = self.connections.add(identity.clone());
                 return Some(Connection {
                     stream,
@@ -337,9 +377,18 @@ impl Handshake {
     async fn shake_hands(
         &self,
         hello: StartHandshake<TcpStream>,
-    ) -> Result<(TlsStream<TcpStream>, Arc<PeerIdentity>), (Refusal, Option<TcpStream>)> {
+    ) -> Result<Caller, (Refusal, Option<TcpStream>)> {
         let refused = |reason, why: String| Err((Refusal { reason, why }, None));
-        let (config, presented) = match self.material.server_config() {
+        let comes_to_join = comes_to_join(&hello);
+        let is_visitor = comes_to_join && self.visitors.is_some();
+        let found = match is_visitor {
+            true => self
+                .material
+                .visitor_config()
+                .map(|config| (config, Presented::default())),
+            false => self.material.server_config(),
+        };
+        let (config, presented) = match found {
             Ok(config) => config,
             Err(error) => return refused(error.reason, error.why),
         };
@@ -351,6 +400,10 @@ impl Handshake {
                     .get_ref()
                     .and_then(|inner| inner.downcast_ref::<rustls::Error>());
                 let refusal = match tls {
+                    Some(_) if comes_to_join && !is_visitor => Refusal {
+                        reason: "ENROLMENT_OFF",
+                        why: "a caller comes to join, and this hub has no [enrolment]".to_owned(),
+                    },
                     Some(tls) => {
                         refused_caller(tls, presented.claimed(&self.trust_domain).as_ref())
                     }
@@ -362,12 +415,15 @@ impl Handshake {
                 return Err((refusal, Some(stream)));
             }
         };
+        if is_visitor {
+            return Ok(Caller::Visitor(stream));
+        }
         let (_, session) = stream.get_ref();
         let Some(leaf) = session.peer_certificates().and_then(|chain| chain.first()) else {
             return refused("NO_CERTIFICATE", "the caller has no certificate".to_owned());
         };
         match PeerIdentity::of(leaf, &self.trust_domain) {
-            Ok(identity) => Ok((stream, Arc::new(identity))),
+            Ok(identity) => Ok(Caller::Verified(stream, Arc::new(identity))),
             Err(error) => refused(error.reason, error.why),
         }
     }

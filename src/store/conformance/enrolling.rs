@@ -19,7 +19,12 @@ fn invitation(id: &str, made: i64) -> Invitation {
     }
 }
 
-fn used(id: &str, second: i64, key: u8, serial: &str) -> (IssuedCertificate, Option<InvitationUse>) {
+fn used(
+    id: &str,
+    second: i64,
+    key: u8,
+    serial: &str,
+) -> (IssuedCertificate, Option<InvitationUse>) {
     let certificate = IssuedCertificate {
         serial: serial.to_owned(),
         party: city(),
@@ -50,7 +55,13 @@ pub(super) async fn a_code_is_used_once(engine: &dyn Engine) {
     }
     assert_eq!(hub.invitation("a").await.unwrap(), Some(invitation("a", 1)));
     assert_eq!(hub.invitation("x").await.unwrap(), None);
-    let ids: Vec<String> = hub.invitations().await.unwrap().into_iter().map(|i| i.id).collect();
+    let ids: Vec<String> = hub
+        .invitations()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|i| i.id)
+        .collect();
     assert_eq!(ids, ["c", "b", "a"]);
 
     let record = async |(certificate, used)| hub.record_issued(certificate, used).await.unwrap();
