@@ -9,6 +9,7 @@ mod certificates;
 mod end;
 mod hubs;
 mod party;
+mod renewal;
 mod run;
 
 pub use run::{AdapterAddresses, AdapterError, run};

@@ -10,6 +10,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 
 use crate::{
     domain::{Micros, PartyId},
@@ -48,6 +49,8 @@ pub(super) struct PartyLink {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) state: Arc<watch::Sender<LinkState>>,
     pub(super) incarnation: [u8; 16],
+    /// The connection of the session that runs, for whoever renews over it.
+    pub(super) channel: watch::Sender<Option<Channel>>,
 }
 
 /// A session that runs.
@@ -131,6 +134,7 @@ impl PartyLink {
         loop {
             tokio::select! {
                 end = &mut running.session => {
+                    self.channel.send_replace(None);
                     return of_end(&self.party, end, &running.last_words);
                 }
                 () = stop.cancelled(), if !running.is_told => running.tell(DrainReason::Stopping),
@@ -162,6 +166,7 @@ impl PartyLink {
         self.state.send_modify(|state| {
             state.peer_certificate_expires_at = Some(dialed.hub.not_after);
         });
+        self.channel.send_replace(Some(dialed.channel.clone()));
         let (tell, told) = watch::channel(None);
         let link = NodeLink {
             party: self.party.clone(),

@@ -16,6 +16,7 @@ use crate::{
     transport::dial_door,
     wire::v1::{
         directory_service_client::DirectoryServiceClient,
+        enrolment_service_client::EnrolmentServiceClient,
         gateway_service_client::GatewayServiceClient,
         sync_health_service_client::SyncHealthServiceClient,
     },
@@ -63,6 +64,7 @@ pub(super) type Service = InterceptedService<Channel, Credentials>;
 pub(super) type Gateway = GatewayServiceClient<Service>;
 pub(super) type Health = SyncHealthServiceClient<Service>;
 pub(super) type Directory = DirectoryServiceClient<Service>;
+pub(super) type Enrolment = EnrolmentServiceClient<Service>;
 
 impl DoorArgs {
     /// A door without token.
@@ -111,6 +113,10 @@ impl DoorArgs {
 
     pub(super) async fn directory(&self) -> anyhow::Result<Directory> {
         Ok(DirectoryServiceClient::new(self.service().await?))
+    }
+
+    pub(super) async fn enrolment(&self) -> anyhow::Result<Enrolment> {
+        Ok(EnrolmentServiceClient::new(self.service().await?))
     }
 }
 

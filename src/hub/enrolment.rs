@@ -297,7 +297,7 @@ impl Enrolment {
         let party = self.may_renew(&peer)?;
         let signer = self.signer()?;
         let is_named = matches!(peer.identity.role, Some(PeerRole::Party(_)));
-        if !is_named || !signer.has_issued(&peer.identity) {
+        if !is_named || !signer.has_issued(&peer.certificate, self.now()) {
             return Err(EnrolmentError::NotFromEnrolment.into());
         }
         if let Some(wait) = self.renewals.wait(&party) {

@@ -2,9 +2,10 @@
 //! renew. Its key is read for each signature and never kept: it may lie on a
 //! medium that is there only while somebody joins.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use rcgen::{CertificateSigningRequestParams, Issuer, KeyPair, PublicKeyData as _};
+use rustls::{RootCertStore, server::WebPkiClientVerifier};
 use rustls_pki_types::CertificateDer;
 use x509_parser::{
     certification_request::X509CertificationRequest,
@@ -23,6 +24,7 @@ use super::{
     IdentityError, Lifetime, PeerIdentity, Subject, TrustDomain,
     authority::{failed, params},
     files::{read_certificates, read_key},
+    material::moment,
 };
 
 /// Largest signing request that is read; one with a 4096-bit RSA key has 1.7
@@ -43,7 +45,6 @@ pub struct CaFiles {
 /// A CA that can sign now.
 pub struct Signer {
     certificate: CertificateDer<'static>,
-    name: String,
     is_root: bool,
     not_after: Micros,
     issuer: Issuer<'static, KeyPair>,
@@ -100,12 +101,10 @@ impl Signer {
                 "{file} is not a CA's certificate that is valid now"
             )));
         }
-        let name = parsed.subject().to_string();
         let is_root = parsed.subject() == parsed.issuer();
         let issuer = Issuer::from_ca_cert_der(&certificate, key)
             .map_err(|error| unavailable(format!("{file}: {error}")))?;
         Ok(Self {
-            name,
             is_root,
             not_after,
             issuer,
@@ -114,9 +113,19 @@ impl Signer {
         })
     }
 
-    /// Whether a certificate, which has been verified before, is of this CA.
-    pub fn has_issued(&self, peer: &PeerIdentity) -> bool {
-        peer.issuer == self.name
+    /// Whether a party's certificate is of this CA, by its signature: CAs may
+    /// have the same name.
+    pub fn has_issued(&self, leaf: &CertificateDer<'_>, now: Micros) -> bool {
+        let mut roots = RootCertStore::empty();
+        if roots.add(self.certificate.clone()).is_err() {
+            return false;
+        }
+        WebPkiClientVerifier::builder_with_provider(
+            Arc::new(roots),
+            Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
+        )
+        .build()
+        .is_ok_and(|verifier| verifier.verify_client_cert(leaf, &[], moment(now)).is_ok())
     }
 
     /// The CA's own certificate, if it is a root and no intermediate.

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use rustls_pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -65,6 +66,8 @@ pub struct PeerInfo {
     pub remote: SocketAddr,
     /// What its certificate, which has been verified, says.
     pub identity: Arc<PeerIdentity>,
+    /// That certificate.
+    pub certificate: Arc<CertificateDer<'static>>,
 }
 
 /// A connection whose peer has been verified.
@@ -279,7 +282,11 @@ struct Handshake {
 
 /// Who is there, once TLS has been spoken.
 enum Caller {
-    Verified(TlsStream<TcpStream>, Arc<PeerIdentity>),
+    Verified(
+        TlsStream<TcpStream>,
+        Arc<PeerIdentity>,
+        Arc<CertificateDer<'static>>,
+    ),
     Visitor(TlsStream<TcpStream>),
 }
 
@@ -337,11 +344,15 @@ impl Handshake {
                 }
                 return None;
             }
-            Ok(Ok(Caller::Verified(stream, identity))) => {
+            Ok(Ok(Caller::Verified(stream, identity, certificate))) => {
                 let (entry, is_cut) = self.connections.add(identity.clone());
                 return Some(Connection {
                     stream,
-                    peer: PeerInfo { remote, identity },
+                    peer: PeerInfo {
+                        remote,
+                        identity,
+                        certificate,
+                    },
                     is_cut: Box::pin(is_cut),
                     _entry: entry,
                     _permit: permit,
@@ -422,8 +433,9 @@ impl Handshake {
         let Some(leaf) = session.peer_certificates().and_then(|chain| chain.first()) else {
             return refused("NO_CERTIFICATE", "the caller has no certificate".to_owned());
         };
+        let certificate = Arc::new(leaf.clone().into_owned());
         match PeerIdentity::of(leaf, &self.trust_domain) {
-            Ok(identity) => Ok(Caller::Verified(stream, Arc::new(identity))),
+            Ok(identity) => Ok(Caller::Verified(stream, Arc::new(identity), certificate)),
             Err(error) => refused(error.reason, error.why),
         }
     }
