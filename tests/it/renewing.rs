@@ -155,7 +155,7 @@ async fn what_can_not_be_renewed_alarms() {
     assert!(alarm.explanation.contains("pki renew"), "{alarm:?}");
     let metrics = metrics(&node).await;
     assert!(
-        metrics.contains("jembatan_alarms{reason=\"CERTIFICATE_NOT_RENEWED\"} 1"),
+        metrics.contains("jembatan_alarms{reason=\"certificate_not_renewed\"} 1"),
         "{metrics}"
     );
     assert!(
