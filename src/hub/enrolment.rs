@@ -5,12 +5,10 @@
 //! verified, never from the request; what was signed is kept before it is
 //! given; an unknown code and a wrong one look the same.
 
-use std::{io, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::Status;
 
 use crate::{
     domain::{Digest, InvitationCode, Limits, Micros, Party, PartyId, PartyMode},
@@ -21,25 +19,14 @@ use crate::{
     },
     runtime::Clock,
     store::{HubStore, Invitation, InvitationUse, IssuedCertificate, RefusedJoin, StoreError},
-    transport::{PeerInfo, Visitor, VisitorInfo},
-    wire::{
-        self,
-        v1::{
-            self,
-            enrolment_service_server::{EnrolmentService, EnrolmentServiceServer},
-        },
-    },
+    transport::{PeerInfo, VisitorInfo},
+    wire::{self, v1},
 };
 
 use super::{
     patience::{Culprit, Patience},
     peers::resolve,
 };
-
-/// Largest call of a visitor: a code and a signing request.
-const JOIN_BYTES: usize = 32 * 1024;
-/// Longest call of a visitor.
-const LONGEST_CALL: Duration = Duration::from_secs(15);
 
 /// What a hub needs to sign.
 #[derive(Clone)]
@@ -58,7 +45,7 @@ pub(super) struct Enrolment {
 }
 
 /// Why a call was refused: by the rules, or because the store can't.
-enum Refused {
+pub(super) enum Refused {
     Rule(EnrolmentError),
     Door(DoorError),
 }
@@ -153,7 +140,8 @@ impl Enrolment {
         Ok(bytes.collect())
     }
 
-    async fn join(
+    /// A visitor trades a code for a certificate.
+    pub(super) async fn join(
         &self,
         request: v1::JoinRequest,
         visitor: VisitorInfo,
@@ -289,7 +277,8 @@ impl Enrolment {
         }
     }
 
-    async fn renew(
+    /// A party trades a good certificate for the next one.
+    pub(super) async fn renew(
         &self,
         request: v1::RenewRequest,
         peer: PeerInfo,
@@ -300,12 +289,12 @@ impl Enrolment {
         if !is_named || !signer.has_issued(&peer.certificate, self.now()) {
             return Err(EnrolmentError::NotFromEnrolment.into());
         }
+        let request = SigningRequest::read(&request.signing_request)
+            .map_err(|error| EnrolmentError::RequestUnusable(error.why))?;
         if let Some(wait) = self.renewals.wait(&party) {
             return Err(EnrolmentError::TooManyRenewals(wait).into());
         }
         self.renewals.count(&party);
-        let request = SigningRequest::read(&request.signing_request)
-            .map_err(|error| EnrolmentError::RequestUnusable(error.why))?;
         let signed = self.sign(&signer, &request, &party)?;
         let roots = self.roots(&signer)?;
         let issued = self.issued(&signed, &party, None);
@@ -357,27 +346,6 @@ impl Enrolment {
     }
 }
 
-/// Serves whoever has no certificate: joining, and nothing beside it.
-pub(super) async fn serve_visitors(
-    visitors: ReceiverStream<io::Result<Visitor>>,
-    enrolment: Enrolment,
-    stop: CancellationToken,
-) {
-    let service = EnrolmentServiceServer::new(enrolment).max_decoding_message_size(JOIN_BYTES);
-    let served = Server::builder()
-        .timeout(LONGEST_CALL)
-        .max_concurrent_streams(1)
-        .add_service(service)
-        .serve_with_incoming(visitors);
-    // A visit that is cut is begun again: nothing to drain.
-    tokio::select! {
-        () = stop.cancelled() => {}
-        served = served => if let Err(error) = served {
-            tracing::error!(event = "visitors_failed", %error);
-        }
-    }
-}
-
 /// What is wrong with the CA is said here; the caller is not told.
 fn unavailable(error: IdentityError) -> EnrolmentError {
     tracing::error!(event = "ca_unavailable", reason = error.reason, why = %error.why);
@@ -387,63 +355,4 @@ fn unavailable(error: IdentityError) -> EnrolmentError {
 fn der(signed: &Signed) -> Vec<bytes::Bytes> {
     let chain = signed.chain.iter();
     chain.map(|found| found.to_vec().into()).collect()
-}
-
-fn elsewhere(place: &str) -> Status {
-    Status::unimplemented(format!("this is served {place}"))
-}
-
-const AT_THE_DOOR: &str = "at the hub's own door only";
-
-#[tonic::async_trait]
-impl EnrolmentService for Enrolment {
-    async fn join(
-        &self,
-        request: Request<v1::JoinRequest>,
-    ) -> Result<Response<v1::JoinResponse>, Status> {
-        let visitor = request.extensions().get::<VisitorInfo>().copied();
-        let visitor = visitor.ok_or_else(|| {
-            elsewhere("on connections without certificate; whoever has one renews it")
-        })?;
-        let joined = Self::join(self, request.into_inner(), visitor).await?;
-        Ok(Response::new(joined))
-    }
-
-    async fn renew(
-        &self,
-        request: Request<v1::RenewRequest>,
-    ) -> Result<Response<v1::RenewResponse>, Status> {
-        let peer = request.extensions().get::<PeerInfo>().cloned();
-        let peer = peer.ok_or_else(|| elsewhere("over mutual TLS only"))?;
-        let renewed = Self::renew(self, request.into_inner(), peer).await?;
-        Ok(Response::new(renewed))
-    }
-
-    async fn invite(
-        &self,
-        _: Request<v1::InviteRequest>,
-    ) -> Result<Response<v1::InviteResponse>, Status> {
-        Err(elsewhere(AT_THE_DOOR))
-    }
-
-    async fn list_invitations(
-        &self,
-        _: Request<v1::ListInvitationsRequest>,
-    ) -> Result<Response<v1::ListInvitationsResponse>, Status> {
-        Err(elsewhere(AT_THE_DOOR))
-    }
-
-    async fn revoke_invitation(
-        &self,
-        _: Request<v1::RevokeInvitationRequest>,
-    ) -> Result<Response<v1::RevokeInvitationResponse>, Status> {
-        Err(elsewhere(AT_THE_DOOR))
-    }
-
-    async fn list_certificates(
-        &self,
-        _: Request<v1::ListCertificatesRequest>,
-    ) -> Result<Response<v1::ListCertificatesResponse>, Status> {
-        Err(elsewhere(AT_THE_DOOR))
-    }
 }

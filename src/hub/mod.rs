@@ -6,6 +6,7 @@
 
 mod behind;
 mod enrolment;
+mod enrolment_service;
 mod exchange;
 mod lifetime;
 mod minimum;

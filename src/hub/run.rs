@@ -35,7 +35,8 @@ use crate::{
 use super::{
     Sessions,
     behind::{AtDoor, Behind, check_tokens},
-    enrolment::{Enrolment, serve_visitors},
+    enrolment::Enrolment,
+    enrolment_service::serve_visitors,
     exchange::{Board, Exchange},
     patience::Patience,
     peers::{ByCertificate, is_out},

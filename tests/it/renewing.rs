@@ -8,7 +8,7 @@ use std::{
 
 use jembatan::{
     domain::PartyId,
-    identity::{Authority, Files, Material, Purpose, Subject, TrustDomain, show},
+    identity::{Authority, Files, Lifetime, Material, Purpose, Subject, TrustDomain, show},
     transport::{DialOptions, dial},
     wire::v1::{self, enrolment_service_client::EnrolmentServiceClient},
 };
@@ -168,6 +168,42 @@ async fn what_can_not_be_renewed_alarms() {
         node.log().contains("\"link_renewed\"")
     })
     .await;
+}
+
+/// Scenario: a certificate that was issued by hand comes near its end at a hub
+/// without `[enrolment]`; its directory can't be written either.
+/// Guarantee: the hub is asked once, nothing is counted as a failure, and there
+/// is no alarm beside those that there were before.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_issued_elsewhere_is_left_alone() {
+    let world = World::new();
+    let party = "pemda-33.74";
+    let lifetime = Lifetime::seconds(crate::support::now(), 36);
+    let subject = Subject::Party(PartyId::parse(party).unwrap());
+    let issued = world.authority.issue(&subject, lifetime).unwrap();
+    let (key, certificate) = (world.pki("pemda-33.74.key"), world.pki("pemda-33.74.pem"));
+    jembatan::identity::write_new(&key, &issued.key.unwrap(), true, false).unwrap();
+    jembatan::identity::write_new(&certificate, &issued.certificate, false, false).unwrap();
+    // A directory of this name: nothing can be written there.
+    std::fs::create_dir(world.pki("pemda-33.74.pem.unchecked")).unwrap();
+    let node = world.adapter_with("node", party, |settings| settings);
+    connected(&world, &node, party).await;
+    eventually("almost ended", || async {
+        let text = metrics(&node).await;
+        let lines = text.lines().filter_map(|line| {
+            line.strip_prefix("jembatan_certificate_expires_seconds{certificate=\"pemda-33.74\"} ")
+        });
+        let left: Vec<i64> = lines.filter_map(|left| left.parse().ok()).collect();
+        left.iter().any(|left| *left < 4)
+    })
+    .await;
+    assert_eq!(node.log().matches("\"renewed_elsewhere\"").count(), 1);
+    let text = metrics(&node).await;
+    assert!(
+        text.contains("_renewal_failures_total{certificate=\"pemda-33.74\"} 0"),
+        "{text}"
+    );
+    assert!(!text.contains("certificate_not_renewed"), "{text}");
 }
 
 async fn metrics(node: &Node) -> String {
