@@ -283,6 +283,22 @@ mod tests {
         }
     }
 
+    /// Scenario: the line of the test vectors, which was made by other means.
+    /// Guarantee: it means what it says, and is written again as it was.
+    #[test]
+    fn the_line_of_the_vectors_is_read() {
+        let root = "t78x3meht78x3meht78x3meht78x3meht78x3meht78x3meht78g0000";
+        let code = "k7qd2m9xpv4t8r1c0aehg53wznj6bfsyk7qd2m9x";
+        let text = format!(
+            "jembatan1/pemda-33.74/hub.contoh.example:8443/{root}/{code}/1790000002/s408x57s"
+        );
+        let found = InvitationLine::parse(&text).unwrap();
+        assert_eq!(found.root.as_bytes(), &[0xd1; 32]);
+        assert_eq!(found.code.id(), "k7qd2m9x");
+        assert_eq!(found.addresses, ["hub.contoh.example:8443"]);
+        assert_eq!(found.to_string(), text);
+    }
+
     /// Scenario: a line is cut at every place; each of its characters is
     /// mistyped in turn; something else is pasted.
     /// Guarantee: never taken for a line; a cut one is named as cut, or as no

@@ -210,6 +210,9 @@ async fn every_refusal_says_what_to_do() {
     );
     refused(&attempt("halo"), &["no invitation", "parties invite"]);
 
+    let wrong_zone = join(&world, &line, "refused", &["--time-zone", "WIB"]);
+    refused(&wrong_zone, &["time_zone", "Asia/Jakarta"]);
+
     let other_root = forged(&line, |line| line.root = Digest::of(b"another root"));
     refused(
         &attempt(&other_root),

@@ -32,14 +32,14 @@ fn serial(path: &Path) -> String {
     show(path, &domain()).unwrap().0.serial
 }
 
-/// Scenario: an adapter whose certificates live for 24 s files complaints
+/// Scenario: an adapter whose certificates live for 30 s files complaints
 /// without a pause, and gets others' answers, until it has used three of them.
 /// Guarantee: each is renewed while its predecessor is good; no complaint is
 /// lost or doubled, none waits for a renewal, and the link is never refused;
 /// the key is a fresh one each time and its owner's alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn renewal_in_mid_stream_under_load() {
-    let world = enrolling(24);
+    let world = enrolling(30);
     register(&world.hub, NEW);
     let node = joined(&world, NEW, "node");
     connected(&world, &node, NEW).await;

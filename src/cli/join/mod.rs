@@ -106,6 +106,19 @@ impl Join {
         let party = &invitation.party;
         let pair = directory.join(format!("{party}.pem"));
         let roots = directory.join("roots.pem");
+        let mut joined = Joined {
+            line: invitation.clone(),
+            // Until the hub's certificate has told it.
+            trust_domain: TrustDomain::parse("jembatan.example")?,
+            data_dir: std::path::absolute(&self.data_dir)?,
+            pair: pair.clone(),
+            roots: roots.clone(),
+            proxy: self.proxy.clone(),
+            hub_name: self.hub_name.clone(),
+            time_zone: self.time_zone.clone(),
+        };
+        // What is wrong with what was said here is told before the code is used.
+        settings::check(&joined, &self.config)?;
         let key = self.key(&pair)?;
         let request = request_for(&key, party.as_str())?;
         let ways = self.ways(&invitation)?;
@@ -137,16 +150,7 @@ impl Join {
         give_to_owner(&self.data_dir, &[&directory, &pair, &roots])?;
         let is_unary = answer.mode == v1::PartyMode::Unary as i32;
         ask::try_out(&ways, &material, &trust_domain, is_unary).await?;
-        let joined = Joined {
-            line: invitation,
-            trust_domain,
-            data_dir: std::path::absolute(&self.data_dir)?,
-            pair,
-            roots,
-            proxy: self.proxy.clone(),
-            hub_name: self.hub_name.clone(),
-            time_zone: self.time_zone.clone(),
-        };
+        joined.trust_domain = trust_domain;
         let config = match is_unary {
             true => None,
             false => Some(settings::write(&joined, &self.config)?),

@@ -15,11 +15,17 @@ use crate::{
 
 use super::Joined;
 
+/// Whether a node could be started with what would be written.
+pub(super) fn check(joined: &Joined, path: &Path) -> anyhow::Result<String> {
+    let text = text(joined);
+    parse::<AdapterConfig>(path, &text)?;
+    Ok(text)
+}
+
 /// Writes the settings; what was there is kept beside.
 pub(super) fn write(joined: &Joined, path: &Path) -> anyhow::Result<PathBuf> {
     let path = std::path::absolute(path)?;
-    let text = text(joined);
-    parse::<AdapterConfig>(&path, &text)?;
+    let text = check(joined, &path)?;
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
     }
