@@ -10,6 +10,7 @@ mod end;
 mod hubs;
 mod party;
 mod prune;
+mod renewal;
 mod run;
 
 pub use hubs::Hubs;

@@ -10,6 +10,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 
 use crate::{
     domain::{Micros, PartyId},
@@ -56,6 +57,8 @@ pub struct PartyLink {
     pub state: Arc<watch::Sender<LinkState>>,
     /// Made at the start of this process.
     pub incarnation: [u8; 16],
+    /// The connection of the session that runs, for whoever renews over it.
+    pub channel: watch::Sender<Option<Channel>>,
 }
 
 /// A session that runs.
@@ -139,6 +142,7 @@ impl PartyLink {
         loop {
             tokio::select! {
                 end = &mut running.session => {
+                    self.channel.send_replace(None);
                     return of_end(&self.party, end, &running.last_words);
                 }
                 () = stop.cancelled(), if !running.is_told => running.tell(DrainReason::Stopping),
@@ -170,6 +174,7 @@ impl PartyLink {
         self.state.send_modify(|state| {
             state.peer_certificate_expires_at = Some(dialed.hub.not_after);
         });
+        self.channel.send_replace(Some(dialed.channel.clone()));
         let (tell, told) = watch::channel(None);
         let link = NodeLink {
             party: self.party.clone(),

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 
 use crate::{
     config::{AdapterConfig, ConfigError, DoorAddress, HubAddress, LinkParty, load_status_maps},
@@ -21,7 +22,9 @@ use crate::{
     transport::{DialOptions, Proxy, Tcp},
 };
 
-use super::{certificates::PartyCertificate, hubs::Hubs, party::PartyLink, prune::prune};
+use super::{
+    certificates::PartyCertificate, hubs::Hubs, party::PartyLink, prune::prune, renewal::Renewal,
+};
 
 /// Longest wait for a connection to the hub.
 const CONNECT: Duration = Duration::from_secs(15);
@@ -107,6 +110,12 @@ pub async fn run(
         reloads.push(certificate.reloads());
         let draining = stages.token(Stage::DrainLinks);
         let usable = certificate.usable(draining.clone());
+        let (channel, over) = watch::channel(None);
+        tasks.spawn(
+            format!("renewal of {}", party.id),
+            OnEnd::Log,
+            renew(&certificate, over, draining.clone()),
+        );
         tasks.spawn(
             format!("certificates of {}", party.id),
             OnEnd::Log,
@@ -127,6 +136,7 @@ pub async fn run(
                 clock,
                 state,
                 incarnation,
+                channel,
             };
             link.run(draining).await;
         });
@@ -186,6 +196,7 @@ pub async fn run(
             source,
             directory: None,
             letters,
+            enrolment: None,
         };
         doors.serve(
             behind,
@@ -214,6 +225,33 @@ pub async fn run(
             end.name,
             end.panic.map(|why| format!(": {why}")).unwrap_or_default()
         ))),
+    }
+}
+
+/// Renews a party's certificate, as soon as it has one.
+fn renew(
+    certificate: &PartyCertificate,
+    channel: watch::Receiver<Option<Channel>>,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send + use<> {
+    let usable = certificate.usable(stop.clone());
+    let (party, files) = (certificate.party.clone(), certificate.files.clone());
+    let (trust_domain, clock) = (certificate.trust_domain.clone(), certificate.clock.clone());
+    let state = certificate.state();
+    async move {
+        let Some(material) = usable.await else {
+            return;
+        };
+        let renewal = Renewal {
+            party,
+            files,
+            trust_domain,
+            clock,
+            material,
+            channel,
+            state,
+        };
+        renewal.run(stop).await;
     }
 }
 

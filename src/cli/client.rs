@@ -17,6 +17,7 @@ use crate::{
     wire::v1::{
         dead_letter_service_client::DeadLetterServiceClient,
         directory_service_client::DirectoryServiceClient,
+        enrolment_service_client::EnrolmentServiceClient,
         gateway_service_client::GatewayServiceClient,
         sync_health_service_client::SyncHealthServiceClient,
     },
@@ -65,6 +66,7 @@ pub(super) type Gateway = GatewayServiceClient<Service>;
 pub(super) type Health = SyncHealthServiceClient<Service>;
 pub(super) type Letters = DeadLetterServiceClient<Service>;
 pub(super) type Directory = DirectoryServiceClient<Service>;
+pub(super) type Enrolment = EnrolmentServiceClient<Service>;
 
 impl DoorArgs {
     /// A door without token.
@@ -118,6 +120,10 @@ impl DoorArgs {
 
     pub(super) async fn directory(&self) -> anyhow::Result<Directory> {
         Ok(DirectoryServiceClient::new(self.service().await?))
+    }
+
+    pub(super) async fn enrolment(&self) -> anyhow::Result<Enrolment> {
+        Ok(EnrolmentServiceClient::new(self.service().await?))
     }
 }
 

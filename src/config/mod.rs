@@ -11,6 +11,7 @@
 mod adapter;
 mod directory;
 mod door;
+mod enrolment;
 mod error;
 mod hub;
 mod load;
@@ -26,6 +27,7 @@ pub use adapter::{
 };
 pub use directory::{DIRECTORY_FILE, DirectoryFile};
 pub use door::{DoorAddress, DoorConfig, DoorTls, DoorToken, Scope, TokenDigest};
+pub use enrolment::EnrolmentConfig;
 pub use error::ConfigError;
 pub use hub::{
     AnnounceConfig, DirectorySource, HUB_FILE, HubConfig, ListenConfig, LocalParty, NationalConfig,

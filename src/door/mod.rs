@@ -8,6 +8,8 @@
 mod cursor;
 mod dead_letters;
 mod directory;
+mod enrolment;
+mod enrolment_error;
 mod error;
 mod grpc;
 mod http;
@@ -39,6 +41,8 @@ use crate::{
 pub use cursor::Cursor;
 pub use dead_letters::{LetterDoor, LettersOf};
 pub use directory::{DirectoryDoor, MayOperate};
+pub use enrolment::{EnrolmentDoor, Offer, OfferNow};
+pub use enrolment_error::EnrolmentError;
 pub use error::DoorError;
 pub use grpc::{Access, Gateway, Scope};
 pub use http::router;

@@ -318,6 +318,18 @@ fn certificates(source: &Source, registry: &mut Registry, now: i64) {
     let expires = Family::<OfCertificate, Gauge>::default();
     let unusable = Family::<OfCertificate, Gauge>::default();
     let failures = Family::<OfCertificate, Counter>::default();
+    let renewals = Family::<OfCertificate, Counter>::default();
+    let renewal_failures = Family::<OfCertificate, Counter>::default();
+    registry.register(
+        "certificate_renewals",
+        "Times that the certificate has renewed itself, since the start",
+        renewals.clone(),
+    );
+    registry.register(
+        "certificate_renewal_failures",
+        "Attempts to renew it over the link that failed, since the start",
+        renewal_failures.clone(),
+    );
     registry.register(
         "certificate_expires_seconds",
         "Seconds until the certificate in use ends; below 0: it has ended",
@@ -346,6 +358,10 @@ fn certificates(source: &Source, registry: &mut Registry, now: i64) {
             .set(i64::from(found.last_error.is_some()));
         // The registry is made anew for each answer: from 0.
         failures.get_or_create(&of).inc_by(found.reload_failures);
+        renewals.get_or_create(&of).inc_by(found.renewals);
+        renewal_failures
+            .get_or_create(&of)
+            .inc_by(found.renewal_failures);
     }
 }
 

@@ -5,9 +5,12 @@
 //! disk. Must not know the adapter.
 
 mod behind;
+mod enrolment;
+mod enrolment_service;
 mod exchange;
 mod lifetime;
 mod minimum;
+mod patience;
 mod peers;
 mod run;
 mod sessions;

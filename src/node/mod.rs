@@ -20,7 +20,8 @@ use crate::{
     config::{DoorAddress, DoorConfig, HealthConfig, Scope as ConfiguredScope},
     domain::Micros,
     door::{
-        self, Access, Caller, DirectoryDoor, Door, Gateway, LetterDoor, Scope, TokenRule, Tokens,
+        self, Access, Caller, DirectoryDoor, Door, EnrolmentDoor, Gateway, LetterDoor, Scope,
+        TokenRule, Tokens,
     },
     health::{CertificateFor, MayMeasure, MayOperate, Needs, Source, SyncHealth, health_router},
     identity::{DoorFiles, DoorMaterial, ReloadState, TrustDomain, watch_door_files},
@@ -74,6 +75,8 @@ pub struct Behind {
     pub directory: Option<DirectoryDoor>,
     /// What a person has to settle.
     pub letters: LetterDoor,
+    /// Invitations, at a hub.
+    pub enrolment: Option<EnrolmentDoor>,
 }
 
 impl Doors {
@@ -140,6 +143,7 @@ impl Doors {
             mut source,
             directory,
             letters,
+            enrolment,
         } = behind;
         let reloading = reload(self.tls, &mut source, stop.clone());
         let services = services(directory.is_some());
@@ -154,6 +158,7 @@ impl Doors {
         ));
         let letters = v1::dead_letter_service_server::DeadLetterServiceServer::new(letters);
         let directory = directory.map(v1::directory_service_server::DirectoryServiceServer::new);
+        let enrolment = enrolment.map(v1::enrolment_service_server::EnrolmentServiceServer::new);
         let grpc = tonic::transport::Server::builder()
             .max_concurrent_streams(STREAMS_PER_CONNECTION)
             .add_service(health)
@@ -161,6 +166,7 @@ impl Doors {
             .add_service(sync)
             .add_optional_service(directory)
             .add_service(letters)
+            .add_optional_service(enrolment)
             .add_optional_service(reflection())
             .serve_with_incoming_shutdown(
                 self.grpc.incoming(stop.clone()),
@@ -223,6 +229,7 @@ fn services(has_directory: bool) -> Services {
     ];
     if has_directory {
         services.push(("jembatan.v1.DirectoryService", door));
+        services.push(("jembatan.v1.EnrolmentService", door));
     }
     services
 }

@@ -12,6 +12,7 @@ pub mod sqlite;
 #[cfg(test)]
 mod conformance;
 
+mod enrolling;
 mod error;
 mod values;
 
@@ -28,6 +29,7 @@ use crate::{
     exchange::{Direction, Entry, Place},
 };
 
+pub use enrolling::{Invitation, InvitationUse, IssuedCertificate, RefusedJoin};
 pub use error::StoreError;
 pub use values::{
     AcceptBatch, ComplaintRecord, CopyWanted, Counts, DeadLetter, EarlierInbox, EndedEpoch, Heads,
@@ -342,6 +344,41 @@ pub trait HubStore: Store {
 
     /// Open complaints in national triage.
     fn in_triage(&self) -> Answer<'_, u64>;
+
+    /// Adds an invitation, open: `revoked_at` and `used` are not looked at.
+    fn put_invitation(&self, invitation: Invitation) -> Answer<'_, ()>;
+
+    /// The invitation of this id.
+    fn invitation(&self, id: &str) -> Answer<'_, Option<Invitation>>;
+
+    /// Invitations, the newest first, at most 1000.
+    fn invitations(&self) -> Answer<'_, Vec<Invitation>>;
+
+    /// Takes an invitation back; the first time counts. `false`: there is none
+    /// of this id.
+    fn revoke_invitation(&self, id: &str, now: Micros) -> Answer<'_, bool>;
+
+    /// Keeps that a certificate was issued. For an invitation (`used`, which
+    /// goes with `certificate.invitation`) it is marked as used in the same
+    /// commit, and keeps when it was used first. `false`, and nothing is kept:
+    /// by then it is revoked, expired at `used.at`, used with another key, or
+    /// not there. Of two that come at once one wins.
+    fn record_issued(
+        &self,
+        certificate: IssuedCertificate,
+        used: Option<InvitationUse>,
+    ) -> Answer<'_, bool>;
+
+    /// Certificates that were issued to a party, the newest first, at most
+    /// 1000.
+    fn issued_to(&self, party: &PartyId) -> Answer<'_, Vec<IssuedCertificate>>;
+
+    /// Keeps that an attempt to join was refused; of all only the newest 1000
+    /// stay.
+    fn note_refused_join(&self, refused: RefusedJoin) -> Answer<'_, ()>;
+
+    /// Refused attempts, the newest first, at most 100.
+    fn refused_joins(&self) -> Answer<'_, Vec<RefusedJoin>>;
 }
 
 /// An entry as it travels, with its position.

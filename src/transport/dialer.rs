@@ -96,7 +96,23 @@ pub async fn dial_over(
     trust_domain: &TrustDomain,
 ) -> Result<Dialed, DialError> {
     let connecting = connect(network, options, material, trust_domain);
-    let stream = timeout(options.connect_timeout, connecting)
+    let stream = in_time(options, connecting).await?;
+    let hub = check_hub(&stream, options, trust_domain)?;
+    let (stream, last_words) = Watched::new(stream);
+    let channel = channel(stream, &last_words, &options.name).await?;
+    Ok(Dialed {
+        channel,
+        hub,
+        last_words,
+    })
+}
+
+/// Waits for TCP and TLS together, at most as long as the options say.
+pub(super) async fn in_time<T>(
+    options: &DialOptions,
+    connecting: impl Future<Output = Result<T, DialError>>,
+) -> Result<T, DialError> {
+    timeout(options.connect_timeout, connecting)
         .await
         .map_err(|_| {
             let way = match &options.proxy {
@@ -108,26 +124,14 @@ pub async fn dial_over(
                 options.address,
                 options.connect_timeout.as_secs()
             ))
-        })??;
-    let hub = check_hub(&stream, options, trust_domain)?;
-    let (stream, last_words) = Watched::new(stream);
-    let channel = channel(stream, &last_words, &options.name).await?;
-    Ok(Dialed {
-        channel,
-        hub,
-        last_words,
-    })
+        })?
 }
 
-async fn connect(
+/// The way up to the hub, and the name that its certificate must have.
+pub(super) async fn reach_hub(
     network: &dyn Network,
     options: &DialOptions,
-    material: &Material,
-    trust_domain: &TrustDomain,
-) -> Result<TlsStream<Stream>, DialError> {
-    let (config, presented) = material
-        .client_config()
-        .map_err(|error| DialError::refused(error.reason, error.why))?;
+) -> Result<(Stream, ServerName<'static>), DialError> {
     let name = ServerName::try_from(options.name.clone()).map_err(|_| {
         DialError::refused(
             "WRONG_NAME",
@@ -141,6 +145,19 @@ async fn connect(
         None => reach(network, &options.address, "hub").await?,
         Some(proxy) => proxy.connect(network, &options.address).await?,
     };
+    Ok((stream, name))
+}
+
+async fn connect(
+    network: &dyn Network,
+    options: &DialOptions,
+    material: &Material,
+    trust_domain: &TrustDomain,
+) -> Result<TlsStream<Stream>, DialError> {
+    let (config, presented) = material
+        .client_config()
+        .map_err(|error| DialError::refused(error.reason, error.why))?;
+    let (stream, name) = reach_hub(network, options).await?;
     TlsConnector::from(config)
         .connect(name, stream)
         .await
@@ -229,7 +246,7 @@ fn check_hub(
 
 /// A channel over this one connection: when it ends, the link dials again, so
 /// that every connection passes the checks above.
-async fn channel(
+pub(super) async fn channel(
     stream: Watched,
     last_words: &LastWords,
     name: &str,

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use rustls_pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
@@ -19,13 +20,16 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-use crate::identity::{Material, PeerIdentity, Refusal, TrustDomain, refused_caller};
+use crate::identity::{
+    JOIN_PROTOCOL, Material, PeerIdentity, Presented, Refusal, TrustDomain, refused_caller,
+};
 
 use super::{
     live::{Entry, LiveConnections},
     network::{Network as _, Port, Stream, Tcp},
     pending::{Pending, Turn, answered, places},
     refusals::Refusals,
+    visitor::{Visitor, Visitors},
 };
 
 /// How long a refused caller's bytes are taken and thrown away. To close a
@@ -67,6 +71,8 @@ pub struct PeerInfo {
     pub remote: SocketAddr,
     /// What its certificate, which has been verified, says.
     pub identity: Arc<PeerIdentity>,
+    /// That certificate.
+    pub certificate: Arc<CertificateDer<'static>>,
 }
 
 /// A connection whose peer has been verified.
@@ -141,6 +147,7 @@ pub struct Listener {
     options: ListenerOptions,
     connections: LiveConnections,
     refusals: Refusals,
+    visitors: Option<Visitors>,
 }
 
 impl Listener {
@@ -174,7 +181,18 @@ impl Listener {
             options,
             connections: LiveConnections::default(),
             refusals: Refusals::default(),
+            visitors: None,
         }
+    }
+
+    /// From now on callers without certificate are let in as visitors, if they
+    /// say first that they come to join. They come out here, as connections of
+    /// another kind: nothing that is served to [`Listener::incoming`] can be
+    /// reached by them.
+    pub fn visitors(&mut self) -> ReceiverStream<io::Result<Visitor>> {
+        let (visitors, connections) = Visitors::new();
+        self.visitors = Some(visitors);
+        connections
     }
 
     /// The address that was taken.
@@ -192,7 +210,7 @@ impl Listener {
         self.refusals.clone()
     }
 
-    /// Accepts until `stop`; every connection that comes out is verified.
+    /// Accepts until `stop`; every connection that comes out here is verified.
     pub fn incoming(self, stop: CancellationToken) -> ReceiverStream<io::Result<Connection>> {
         let (ready, connections) = mpsc::channel(16);
         tokio::spawn(self.accept(ready, stop));
@@ -230,6 +248,7 @@ impl Listener {
                 longest: self.options.handshake_timeout,
                 connections: self.connections.clone(),
                 refusals: self.refusals.clone(),
+                visitors: self.visitors.clone(),
             };
             let ready = ready.clone();
             let turn = pending.begin(remote.ip());
@@ -269,6 +288,27 @@ struct Handshake {
     longest: Duration,
     connections: LiveConnections,
     refusals: Refusals,
+    visitors: Option<Visitors>,
+}
+
+/// Who is there, once TLS has been spoken.
+enum Caller {
+    Verified(
+        TlsStream<Stream>,
+        Arc<PeerIdentity>,
+        Arc<CertificateDer<'static>>,
+    ),
+    Visitor(TlsStream<Stream>),
+}
+
+/// Whether a caller says that it comes to join, and for nothing else.
+fn comes_to_join(hello: &StartHandshake<Stream>) -> bool {
+    let hello = hello.client_hello();
+    let only = hello.alpn().map(|protocols| {
+        let protocols: Vec<&[u8]> = protocols.collect();
+        protocols == [JOIN_PROTOCOL]
+    });
+    only.unwrap_or(false)
 }
 
 impl Handshake {
@@ -288,11 +328,22 @@ impl Handshake {
         };
         drop(turn);
         match shaken {
-            Ok((stream, identity)) => {
+            Ok(Caller::Visitor(stream)) => {
+                let visitors = self.visitors.as_ref()?;
+                if let Err(refusal) = visitors.admit(stream, remote, permit) {
+                    self.refusals.note(remote, &refusal);
+                }
+                None
+            }
+            Ok(Caller::Verified(stream, identity, certificate)) => {
                 let (entry, is_cut) = self.connections.add(identity.clone());
                 Some(Connection {
                     stream,
-                    peer: PeerInfo { remote, identity },
+                    peer: PeerInfo {
+                        remote,
+                        identity,
+                        certificate,
+                    },
                     is_cut: Box::pin(is_cut),
                     _entry: entry,
                     _permit: permit,
@@ -318,13 +369,19 @@ impl Handshake {
 
     /// The verified connection and who it is; else why not, and the socket, so
     /// that the alert reaches the caller.
-    async fn shake_hands(
-        &self,
-        stream: Stream,
-    ) -> Result<(TlsStream<Stream>, Arc<PeerIdentity>), (Refusal, Option<Stream>)> {
+    async fn shake_hands(&self, stream: Stream) -> Result<Caller, (Refusal, Option<Stream>)> {
         let refused = |reason, why: String| Err((Refusal { reason, why }, None));
         let hello = hello(stream).await?;
-        let (config, presented) = match self.material.server_config() {
+        let comes_to_join = comes_to_join(&hello);
+        let is_visitor = comes_to_join && self.visitors.is_some();
+        let found = match is_visitor {
+            true => self
+                .material
+                .visitor_config()
+                .map(|config| (config, Presented::default())),
+            false => self.material.server_config(),
+        };
+        let (config, presented) = match found {
             Ok(config) => config,
             Err(error) => return refused(error.reason, error.why),
         };
@@ -337,6 +394,10 @@ impl Handshake {
                     .get_ref()
                     .and_then(|inner| inner.downcast_ref::<rustls::Error>());
                 let refusal = match tls {
+                    Some(_) if comes_to_join && !is_visitor => Refusal {
+                        reason: "ENROLMENT_OFF",
+                        why: "a caller comes to join, and this hub has no [enrolment]".to_owned(),
+                    },
                     Some(tls) => {
                         refused_caller(tls, presented.claimed(&self.trust_domain).as_ref())
                     }
@@ -348,12 +409,16 @@ impl Handshake {
                 return Err((refusal, Some(stream)));
             }
         };
+        if is_visitor {
+            return Ok(Caller::Visitor(stream));
+        }
         let (_, session) = stream.get_ref();
         let Some(leaf) = session.peer_certificates().and_then(|chain| chain.first()) else {
             return refused("NO_CERTIFICATE", "the caller has no certificate".to_owned());
         };
+        let certificate = Arc::new(leaf.clone().into_owned());
         match PeerIdentity::of(leaf, &self.trust_domain) {
-            Ok(identity) => Ok((stream, Arc::new(identity))),
+            Ok(identity) => Ok(Caller::Verified(stream, Arc::new(identity), certificate)),
             Err(error) => refused(error.reason, error.why),
         }
     }

@@ -2,6 +2,7 @@
 //! suite speaks with it through the traits only.
 
 mod deciding;
+mod enrolling;
 mod erasing;
 mod letters;
 mod moving;
@@ -45,6 +46,8 @@ pub(crate) async fn run(engine: &dyn Engine) {
     letters::what_could_not_be_read_is_read_again(engine).await;
     pruning::only_what_is_settled_goes(engine).await;
     pruning::pages_follow_each_other(engine).await;
+    enrolling::a_code_is_used_once(engine).await;
+    enrolling::what_was_refused_is_kept(engine).await;
     opening::a_lost_disk_comes_back(engine).await;
     opening::what_was_set_aside_goes_again(engine).await;
 }

@@ -13,6 +13,7 @@ mod dead_letters;
 mod decisions;
 mod deliver;
 mod directory;
+mod enrolment;
 mod epoch;
 mod erase;
 mod fence;
