@@ -123,6 +123,7 @@ impl Crowd {
                 clock: clock.clone(),
                 state: Arc::new(watch::channel(LinkState::new(now())).0),
                 incarnation: random_bytes(),
+                channel: watch::Sender::new(None),
             };
             this.tried.push(network);
             this.keep.push(newest);

@@ -300,7 +300,7 @@ async fn with_a_large_part(directory: &Path, party: &str) {
         event: composed.event,
         event_bytes: composed.event_bytes,
         parts: composed.parts,
-        handover_digest: composed.handover_digest,
+        handover_digest: handover.digest(),
     };
     let stored = store.submit(vec![submission], now()).await.unwrap();
     assert!(stored[0].is_ok());

@@ -10,14 +10,15 @@ use futures_util::{
 };
 use jembatan::{
     domain::{
-        Category, ComplaintId, ComplaintName, Decision, EventId, Institution, InstitutionCode,
-        Micros, Party, PartyId, RoutingRule, SystemName,
+        Category, ComplaintId, ComplaintName, Decision, Event, EventId, Institution,
+        InstitutionCode, Micros, Party, PartyId, Rejection, RoutingRule, SystemName,
     },
     exchange::{Direction, Place},
     store::{
-        AcceptBatch, AdapterStore, Answer, ComplaintRecord, CopyWanted, Counts, EarlierInbox,
-        EndedEpoch, Heads, HubStore, JournalEntry, NewSubmission, Receipt, ReceiveBatch,
-        ReceivedCopy, Registry, SessionToken, Store, SubmitRefusal, UnmappedStatus,
+        AcceptBatch, AdapterStore, Answer, ComplaintRecord, CopyWanted, Counts, DeadLetter,
+        EarlierInbox, EndedEpoch, Heads, HubStore, Invitation, InvitationUse, IssuedCertificate,
+        JournalEntry, NewSubmission, Pruned, Receipt, ReceiveBatch, ReceivedCopy, ReceivedEntry,
+        RefusedJoin, Registry, SessionToken, Store, SubmitRefusal, UnmappedStatus,
         sqlite::SqliteStore,
     },
 };
@@ -97,6 +98,8 @@ impl Store for Held {
         fn unmapped(&self, party: &PartyId, limit: usize) -> Vec<UnmappedStatus>;
         fn forget_unmapped(&self, party: &PartyId, statuses: Vec<UnmappedStatus>) -> ();
         fn probe(&self) -> ();
+        fn dead_letters(&self, only: Option<&PartyId>, after: u64, limit: usize) -> Vec<DeadLetter>;
+        fn unread(&self, party: &PartyId) -> u64;
     }
 }
 
@@ -107,6 +110,9 @@ impl AdapterStore for Held {
         fn adopt_epoch(&self, party: &PartyId, epoch: u64, resend_after: u64) -> Heads;
         fn fill_copy(&self, party: &PartyId, first: u64, entries: Vec<ReceivedCopy>) -> Option<CopyWanted>;
         fn adopt_consumed(&self, party: &PartyId, through: u64) -> ();
+        fn read_again(&self, party: &PartyId, place: (u64, u64), received: ReceivedEntry) -> bool;
+        fn drop_unread(&self, party: &PartyId, place: (u64, u64)) -> bool;
+        fn prune(&self, party: &PartyId, before: Micros) -> Pruned;
     }
 }
 
@@ -129,5 +135,15 @@ impl HubStore for Held {
         fn revoke(&self, serial: String, note: String, now: Micros) -> ();
         fn orphans(&self) -> Vec<(ComplaintId, Option<InstitutionCode>)>;
         fn in_triage(&self) -> u64;
+        fn decide_again(&self, party: &PartyId, place: (u64, u64), event: Event, now: Micros) -> Option<Decision>;
+        fn drop_parked(&self, party: &PartyId, place: (u64, u64), rejection: Rejection, now: Micros) -> Option<Decision>;
+        fn put_invitation(&self, invitation: Invitation) -> ();
+        fn invitation(&self, id: &str) -> Option<Invitation>;
+        fn invitations(&self) -> Vec<Invitation>;
+        fn revoke_invitation(&self, id: &str, now: Micros) -> bool;
+        fn record_issued(&self, certificate: IssuedCertificate, used: Option<InvitationUse>) -> bool;
+        fn issued_to(&self, party: &PartyId) -> Vec<IssuedCertificate>;
+        fn note_refused_join(&self, refused: RefusedJoin) -> ();
+        fn refused_joins(&self) -> Vec<RefusedJoin>;
     }
 }

@@ -281,6 +281,7 @@ impl Adapter {
             clock: clock.clone(),
             state: state.clone(),
             incarnation: random_bytes(),
+            channel: watch::Sender::new(None),
         };
         let told = stop.clone();
         let link = tokio::spawn(async move {
