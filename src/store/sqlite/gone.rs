@@ -45,6 +45,16 @@ struct Row {
     size_bytes: i64,
 }
 
+/// What stays of a row: when it was stored, event, mac, complaint, chain, effect.
+type Kept = (
+    i64,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+    Vec<u8>,
+    Option<String>,
+);
+
 /// Own submissions that an older hub can't be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unsendable {
@@ -197,23 +207,46 @@ impl Tx<'_> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// The bytes of an event and of its parts; how many they were.
+    /// The bytes of an event and of its parts; how many they were. The row is
+    /// taken out and put back: one that only shrinks leaves its page to itself,
+    /// half empty, for ever.
     fn let_go(&self, row: i64) -> Result<u64, StoreError> {
-        let event: Vec<u8> = self
+        let (event, parts, kept): (Vec<u8>, i64, Kept) = self
             .connection
-            .prepare_cached("SELECT event FROM submission WHERE id = ?1")?
-            .query_row([row], |found| found.get(0))?;
-        let parts: i64 = self
-            .connection
-            .prepare_cached("SELECT coalesce(length(parts), 0) FROM submission WHERE id = ?1")?
-            .query_row([row], |found| found.get(0))?;
+            .prepare_cached(
+                "SELECT event, coalesce(length(parts), 0), stored_at, event_id, mac, \
+                 complaint_id, chain, effect FROM submission WHERE id = ?1",
+            )?
+            .query_row([row], |found| {
+                let kept = (
+                    found.get(2)?,
+                    found.get(3)?,
+                    found.get(4)?,
+                    found.get(5)?,
+                    found.get(6)?,
+                    found.get(7)?,
+                );
+                Ok((found.get(0)?, found.get(1)?, kept))
+            })?;
         self.note_gone(row, Some(event_digest(&event)))?;
         self.connection
-            .prepare_cached(
-                "UPDATE submission SET event = x'', parts = NULL, handover_digest = NULL \
-                 WHERE id = ?1",
-            )?
+            .prepare_cached("DELETE FROM submission WHERE id = ?1")?
             .execute([row])?;
+        let (stored_at, event_id, mac, complaint_id, chain, effect) = kept;
+        self.connection
+            .prepare_cached(
+                "INSERT INTO submission (id, stored_at, event_id, mac, complaint_id, event, \
+                 chain, effect) VALUES (?1, ?2, ?3, ?4, ?5, x'', ?6, ?7)",
+            )?
+            .execute(params![
+                row,
+                stored_at,
+                event_id,
+                mac,
+                complaint_id,
+                chain,
+                effect
+            ])?;
         Ok(parts as u64 + event.len() as u64)
     }
 

@@ -142,7 +142,9 @@ impl Keys {
         }
     }
 
-    /// Takes up what waits in the log.
+    /// Takes up what waits in the log, once, at opening. Where stops have kept
+    /// rounds from being finished the log is long: then all of it goes into the
+    /// tables at once.
     pub(super) fn load(&self, connection: &Connection) -> Result<(), StoreError> {
         let mut statement = connection.prepare("SELECT seq, keys FROM key_log ORDER BY seq")?;
         let mut rows = statement.query([])?;
@@ -154,6 +156,15 @@ impl Keys {
             for entry in logged.chunks(LOGGED) {
                 found.push(unpack(entry).ok_or_else(|| damaged("the log of keys"))?);
             }
+        }
+        drop(rows);
+        if found.len() > 2 * self.limit {
+            found.sort_by_key(|(key, _)| *key);
+            let transaction = connection.unchecked_transaction()?;
+            put(&transaction, &found)?;
+            transaction.execute("DELETE FROM key_log", [])?;
+            transaction.commit()?;
+            found.clear();
         }
         // Of a key that was logged twice the later place counts.
         *self.waiting.write().unwrap_or_else(PoisonError::into_inner) = found.into_iter().collect();
@@ -223,12 +234,7 @@ impl Keys {
             sweep.changed.push((key, before));
         }
         drop(waiting);
-        for (key, value) in &step.slice {
-            let (table, key) = Table::of(*key);
-            connection
-                .prepare_cached(table.upsert())?
-                .execute([key, *value])?;
-        }
+        put(connection, &step.slice)?;
         if step.taken > 0 && step.taken == sweep.round.len() {
             connection
                 .prepare_cached("DELETE FROM key_log WHERE seq <= ?1")?
@@ -289,6 +295,17 @@ impl Keys {
         let waiting = self.waiting.read().unwrap_or_else(PoisonError::into_inner);
         waiting.len()
     }
+}
+
+/// Puts keys into their tables; of the same key the last one stays.
+fn put(connection: &Connection, keys: &[(u64, i64)]) -> Result<(), StoreError> {
+    for (key, value) in keys {
+        let (table, key) = Table::of(*key);
+        connection
+            .prepare_cached(table.upsert())?
+            .execute([key, *value])?;
+    }
+    Ok(())
 }
 
 fn unpack(entry: &[u8]) -> Option<(u64, i64)> {
