@@ -9,6 +9,7 @@ mod adapter;
 mod again;
 mod backup;
 mod ceiling;
+mod connection;
 mod dead_letters;
 mod decisions;
 mod deliver;
@@ -41,13 +42,13 @@ mod tests;
 use std::{
     collections::BTreeSet,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use hmac::{Hmac, Mac as _};
-use rusqlite::{Connection, config::DbConfig};
+use rusqlite::Connection;
 use sha2::Sha256;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
@@ -66,6 +67,7 @@ use super::{
 };
 pub use backup::{CopyFacts, backup, check, restore};
 pub use ceiling::group_commit_ceiling;
+use connection::{blob16, connect, damaged, digest};
 pub use dead_letters::{dead_letters, unread_deliveries};
 pub use epoch::{Recovered, RecoveredParty, recover};
 use fence::Fence;
@@ -572,51 +574,5 @@ impl Store for SqliteStore {
                 .clear();
         }
         .boxed()
-    }
-}
-
-fn connect(path: &Path) -> Result<Connection, StoreError> {
-    let connection = Connection::open(path)?;
-    connection.busy_timeout(std::time::Duration::from_secs(10))?;
-    // Plans must not depend on bound values: statements would be compiled anew.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    // Of a new store. Five events to a page instead of two: fewer and fuller
-    // pages to write; twice as large again makes small commits slow.
-    connection.pragma_update(None, "page_size", 8_192)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "cache_size", -32_768)?;
-    connection.pragma_update(None, "wal_autocheckpoint", 8_192)?;
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
-    connection.set_prepared_statement_cache_capacity(128);
-    Ok(connection)
-}
-
-fn damaged(what: &str) -> StoreError {
-    StoreError::Corrupt(what.to_owned())
-}
-
-fn blob16(bytes: &[u8]) -> Result<[u8; 16], rusqlite::Error> {
-    bytes
-        .try_into()
-        .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, bytes.len() as i64))
-}
-
-fn digest(bytes: &[u8]) -> Result<Digest, rusqlite::Error> {
-    Digest::from_slice(bytes).ok_or(rusqlite::Error::IntegralValueOutOfRange(
-        0,
-        bytes.len() as i64,
-    ))
-}
-
-impl From<rusqlite::Error> for StoreError {
-    fn from(error: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode;
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                Self::Corrupt(error.to_string())
-            }
-            _ => Self::Unavailable(error.to_string()),
-        }
     }
 }

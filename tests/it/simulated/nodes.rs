@@ -103,7 +103,7 @@ fn material(name: &str) -> Arc<Material> {
 }
 
 fn open(directory: &Path, role: NodeRole, clock: &SimulatedClock) -> Arc<Held> {
-    let options = Options {
+    let options = || Options {
         directory: directory.to_owned(),
         role,
         encoder: Arc::new(WireHeaders),
@@ -112,7 +112,20 @@ fn open(directory: &Path, role: NodeRole, clock: &SimulatedClock) -> Arc<Held> {
         seed: random_bytes(),
         decide,
     };
-    Arc::new(Held(SqliteStore::open(options).unwrap()))
+    // Another test that starts a process holds all open files, and so the lock
+    // of a store that was just closed, between its fork and its exec.
+    let began = std::time::Instant::now();
+    loop {
+        match SqliteStore::open(options()) {
+            Ok(store) => return Arc::new(Held(store)),
+            Err(error) => {
+                let is_held = error.to_string().contains("another process");
+                let is_late = began.elapsed() > std::time::Duration::from_secs(10);
+                assert!(is_held && !is_late, "{error}");
+                std::thread::yield_now();
+            }
+        }
+    }
 }
 
 /// Waits until nobody else holds a store: the directory can be opened again.
