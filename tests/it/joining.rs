@@ -178,7 +178,10 @@ async fn from_a_line_to_an_accepted_complaint() {
         invitations(&world.hub)["invitations"][0]["serial"].as_str(),
         Some(serial)
     );
-    assert!(world.hub.log().contains("\"party_joined\""));
+    eventually("it stands in the log", async || {
+        world.hub.log().contains("\"party_joined\"")
+    })
+    .await;
     refused(&join(&world, &line, "node", &[]), &["--force", ".old"]);
 
     at(&world.hub, &["parties", "revoke", serial]).good();
@@ -282,7 +285,10 @@ async fn every_refusal_says_what_to_do() {
     ];
     assert_eq!(reasons, expected, "the newest first");
     for reason in expected {
-        assert!(hub.log().contains(reason), "{reason} stands in the log");
+        eventually("the reason stands in the log", async || {
+            hub.log().contains(reason)
+        })
+        .await;
     }
     let shown = at(hub, &["parties", "invites"]).good().out;
     assert!(shown.contains("WRONG_PARTY") && shown.contains("127.0.0.1"));
@@ -318,7 +324,10 @@ async fn a_hub_without_its_key_waits_and_one_without_enrolment_says_so() {
         &join(&off, &wrong, "node", &[]),
         &["ENROLMENT_OFF", "switch [enrolment] on"],
     );
-    assert!(off.hub.log().contains("a caller comes to join"));
+    eventually("its log says so too", async || {
+        off.hub.log().contains("a caller comes to join")
+    })
+    .await;
 }
 
 /// Scenario: the line is cut between "the hub has signed" and "the region has

@@ -193,7 +193,10 @@ async fn a_hub_settles_what_it_had_parked() {
     .await;
     assert_eq!(verdict(hub, PROVINCE), "VERDICT_HEALTHY");
     assert!(metrics(hub).contains(&format!("{gauge} 0")));
-    assert!(hub.log().contains("dead_letter_settled") && hub.log().contains("Uji coba."));
+    eventually("it stands in the log", async || {
+        hub.log().contains("dead_letter_settled") && hub.log().contains("Uji coba.")
+    })
+    .await;
     let national = world.hub.sync("nasional").await;
     assert_eq!(national.deliveries.unwrap().head.unwrap().position, 1);
     assert!(items(&city).await.is_empty(), "it went to triage");
