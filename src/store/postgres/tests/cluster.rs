@@ -1,0 +1,204 @@
+//! A PostgreSQL server of the tests' own, in a directory that goes with it.
+//!
+//! The server hangs on a pipe: when the test process ends, in whatever way, a
+//! small shell sees the end of its input, stops the server by its pid and takes
+//! the directory away. PostgreSQL refuses to run as root, so root gives it to
+//! nobody.
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Stdio},
+};
+
+/// The user of every test database.
+pub(crate) const USER: &str = "jembatan";
+
+const SUPERVISE: &str = r#"
+"$1/postgres" -D "$2/data" -p "$3" -k "$2" -c listen_addresses=127.0.0.1 \
+    -c max_connections="$4" -c log_min_messages=warning 2>&1 </dev/null &
+server=$!
+read -r word
+kill -INT "$server" 2>/dev/null
+wait "$server"
+[ "$word" = keep ] || rm -rf "$2"
+"#;
+
+/// Where the server's programs are, if they are installed.
+pub(crate) fn programs() -> Option<PathBuf> {
+    let mut places = Vec::new();
+    if let Ok(told) = Command::new("pg_config").arg("--bindir").output() {
+        places.push(PathBuf::from(
+            String::from_utf8_lossy(&told.stdout).trim().to_owned(),
+        ));
+    }
+    if let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") {
+        places.extend(versions.flatten().map(|found| found.path().join("bin")));
+    }
+    let is_there =
+        |place: &PathBuf| place.join("postgres").exists() && place.join("initdb").exists();
+    let found = places.into_iter().find(is_there);
+    let is_required = std::env::var("CI").is_ok_and(|value| value == "true");
+    assert!(
+        found.is_some() || !is_required,
+        "CI requires the programs of a PostgreSQL server"
+    );
+    found
+}
+
+/// A running server.
+pub(crate) struct Cluster {
+    pub(crate) directory: PathBuf,
+    pub(crate) port: u16,
+    programs: PathBuf,
+    connections: u32,
+    shell: Option<(Child, ChildStdin)>,
+}
+
+impl Cluster {
+    /// Makes a database cluster and starts its server.
+    pub(crate) fn start(programs: &Path, connections: u32) -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("jembatan-pg-")
+            .tempdir()
+            .unwrap()
+            .keep();
+        Self::start_in(programs, directory, connections)
+    }
+
+    /// As [`Cluster::start`], in a directory that is there and empty.
+    pub(crate) fn start_in(programs: &Path, directory: PathBuf, connections: u32) -> Self {
+        if is_root() {
+            let given = Command::new("chown")
+                .arg("nobody:nogroup")
+                .arg(&directory)
+                .status();
+            assert!(given.unwrap().success());
+        }
+        let made = unprivileged(&programs.join("initdb"))
+            .arg("-D")
+            .arg(directory.join("data"))
+            .args(["-U", USER, "--auth=trust", "--no-sync", "-E", "UTF8"])
+            .args(["--locale=C", "--no-instructions"])
+            .output()
+            .unwrap();
+        assert!(
+            made.status.success(),
+            "{}",
+            String::from_utf8_lossy(&made.stderr)
+        );
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let mut cluster = Self {
+            directory,
+            port,
+            programs: programs.to_owned(),
+            connections,
+            shell: None,
+        };
+        cluster.run();
+        cluster
+    }
+
+    /// Starts the server and waits until it serves.
+    pub(crate) fn run(&mut self) {
+        let mut shell = unprivileged(Path::new("/bin/sh"))
+            .args(["-c", SUPERVISE, "supervise"])
+            .arg(&self.programs)
+            .arg(&self.directory)
+            .arg(self.port.to_string())
+            .arg(self.connections.to_string())
+            .env("LC_ALL", "C")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(shell.stdout.take().unwrap());
+        let input = shell.stdin.take().unwrap();
+        let mut log = String::new();
+        let mut lines = said.lines();
+        loop {
+            let Some(Ok(line)) = lines.next() else {
+                panic!("the server ended: {log}");
+            };
+            if line.contains("ready to accept connections") {
+                break;
+            }
+            log.push_str(&line);
+            log.push('\n');
+        }
+        // Whoever stops reading would stop the server one day.
+        std::thread::spawn(move || lines.for_each(drop));
+        self.shell = Some((shell, input));
+    }
+
+    /// The server's process.
+    pub(crate) fn pid(&self) -> u32 {
+        let file = self.directory.join("data/postmaster.pid");
+        let text = std::fs::read_to_string(file).unwrap();
+        text.lines().next().unwrap().trim().parse().unwrap()
+    }
+
+    /// Kills the server as a power cut would, and all that it has started.
+    pub(crate) fn kill(&mut self) {
+        let pid = self.pid().to_string();
+        let killed = Command::new("kill").args(["-KILL", &pid]).status();
+        assert!(killed.unwrap().success());
+        self.let_go("keep");
+    }
+
+    /// Stops the server in order; its files stay.
+    pub(crate) fn stop(&mut self) {
+        self.let_go("keep");
+    }
+
+    fn let_go(&mut self, word: &str) {
+        if let Some((mut shell, mut input)) = self.shell.take() {
+            let _ = writeln!(input, "{word}");
+            drop(input);
+            let _ = shell.wait();
+        }
+    }
+
+    /// The url of a database, over the socket.
+    pub(crate) fn url(&self, database: &str) -> String {
+        let directory = self.directory.display();
+        format!(
+            "postgres:///{database}?host={directory}&port={}&user={USER}",
+            self.port
+        )
+    }
+
+    /// The url of a database, over TCP at this port, in the clear.
+    pub(crate) fn tcp_url(&self, database: &str, port: u16) -> String {
+        format!("postgres://{USER}@127.0.0.1:{port}/{database}?sslmode=disable")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.let_go("remove");
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self").is_ok_and(|found| found.uid() == 0)
+}
+
+fn unprivileged(program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"])
+        .arg(program)
+        .current_dir("/");
+    command
+}
