@@ -60,9 +60,16 @@ impl NodeFile {
                 directory: load::<AdapterConfig>(path)?.directory,
             }
         } else {
+            let config = load::<HubConfig>(path)?;
+            anyhow::ensure!(
+                config.store.is_none(),
+                "{} keeps its store in PostgreSQL, on whose data this command does not work yet: \
+                 see docs/operate.md, \"A hub for a nation\"",
+                path.display()
+            );
             Self {
                 role: NodeRole::Hub,
-                directory: load::<HubConfig>(path)?.directory,
+                directory: config.directory,
             }
         })
     }

@@ -11,6 +11,7 @@ mod minimum;
 mod peers;
 mod run;
 mod sessions;
+mod store;
 #[cfg(test)]
 mod testing;
 
@@ -22,3 +23,4 @@ pub use sessions::{
     Begun, Contest, FENCED_MICROS, SessionFacts, SessionGuard, Sessions, TWO_INSTANCES, TooEarly,
     forbidden,
 };
+pub use store::database;

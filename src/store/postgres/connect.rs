@@ -67,8 +67,10 @@ impl SynchronousCommit {
 /// Where the database is, and how it is spoken with.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `postgres://user:password@host,host/database?sslmode=require`.
-    pub url: SecretString,
+    /// `postgres://user@host,host/database?sslmode=require`.
+    pub url: String,
+    /// The user's password, if the server asks for one.
+    pub password: Option<SecretString>,
     /// Roots that sign the server's certificate, PEM.
     pub roots: Option<PathBuf>,
     /// Our certificate for the server, PEM.
@@ -97,7 +99,7 @@ pub(super) struct Database {
 
 impl Database {
     pub(super) fn new(settings: &Settings) -> Result<Self, StoreError> {
-        let mut config: Config = settings.url.expose_secret().parse().map_err(|error| {
+        let mut config: Config = settings.url.parse().map_err(|error| {
             StoreError::Invalid(format!(
                 "[store] url can't be read: {}",
                 describe_url(&error)
@@ -230,6 +232,9 @@ fn prepare(config: &mut Config, settings: &Settings) {
         settings.synchronous_commit.name(),
     );
     config.options(options.trim());
+    if let Some(password) = &settings.password {
+        config.password(password.expose_secret());
+    }
     config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(CONNECT_WITHIN);

@@ -2,6 +2,10 @@
 //! started by the tests.
 
 pub(crate) mod cluster;
+mod faults;
+mod plans;
+mod refusals;
+mod replicas;
 
 use std::{
     collections::HashMap,
@@ -11,16 +15,19 @@ use std::{
 };
 
 use crate::{
-    domain::{Policy, decide},
+    domain::{Decision, DeliveryRecord, PartyId, Policy, decide},
+    exchange::{Direction, Entry, Place, entry_digest, extend},
     link::WireHeaders,
     runtime::{SystemClock, random_bytes},
     store::{
-        AdapterStore, Decide, HubStore, StoreError,
-        conformance::{self, Engine},
+        AcceptBatch, AdapterStore, Decide, HubStore, IncomingEntry, JournalEntry, NewSubmission,
+        StoreError,
+        conformance::{self, Engine, TOKEN, World, at},
         sqlite,
     },
+    wire,
 };
-use cluster::{Cluster, USER, programs};
+use cluster::{Cluster, programs};
 
 use super::{Options, PostgresStore, Settings, SynchronousCommit, migrate};
 
@@ -30,7 +37,7 @@ const TEMPLATE: &str = "pattern";
 /// The server that most tests share; `None`: its programs are not installed.
 fn shared() -> Option<&'static Cluster> {
     static CLUSTER: OnceLock<Option<Cluster>> = OnceLock::new();
-    let found = CLUSTER.get_or_init(|| Some(Cluster::start(&programs()?, 200)));
+    let found = CLUSTER.get_or_init(|| Some(Cluster::start(&programs()?, &[])));
     if found.is_none() {
         eprintln!("did not run: no programs of a PostgreSQL server are installed");
     }
@@ -71,7 +78,8 @@ async fn database(cluster: &Cluster) -> String {
 
 fn settings(url: &str) -> Settings {
     Settings {
-        url: url.to_owned().into(),
+        url: url.to_owned(),
+        password: None,
         roots: None,
         certificate: None,
         key: None,
@@ -91,6 +99,105 @@ async fn open(url: &str, decide: Decide) -> Result<PostgresStore, StoreError> {
         decide,
     })
     .await
+}
+
+/// Two replicas on one database, and the nodes that they serve.
+struct Pair {
+    world: World,
+    database: String,
+    second: Arc<PostgresStore>,
+}
+
+impl Pair {
+    async fn new(cluster: &'static Cluster) -> Self {
+        let engine = Postgres {
+            cluster,
+            databases: Mutex::default(),
+        };
+        let world = World::new(&engine).await;
+        let directory = world.directory.path().join("hub");
+        let database = engine.databases.lock().unwrap()[&directory].clone();
+        let second = open(&cluster.url(&database), decide).await.unwrap();
+        Self {
+            world,
+            database,
+            second: Arc::new(second),
+        }
+    }
+}
+
+/// Submissions come over a link at this replica, behind what is there.
+async fn send(hub: &dyn HubStore, party: &PartyId, new: &[NewSubmission]) {
+    let expected = hub.heads(party).await.unwrap().submissions;
+    hub.accept(party, frame(expected, new)).await.unwrap();
+}
+
+/// Submissions as a link brings them.
+fn frame(expected: Place, new: &[NewSubmission]) -> AcceptBatch {
+    let entries: Vec<Entry> = new
+        .iter()
+        .map(|new| Entry {
+            header: bytes::Bytes::new(),
+            event: new.event_bytes.clone(),
+            parts: new.parts.clone(),
+            handover_digest: Some(new.handover_digest),
+        })
+        .collect();
+    AcceptBatch {
+        token: TOKEN,
+        expected,
+        head: extend(expected, Direction::Submissions, &entries),
+        entries: entries
+            .into_iter()
+            .zip(new)
+            .map(|(entry, new)| IncomingEntry {
+                entry,
+                event: Ok(new.event.clone()),
+            })
+            .collect(),
+        now: at(100),
+    }
+}
+
+/// All entries of a journal, without a gap; hashing them from the beginning
+/// gives the chain that the store names.
+async fn whole(hub: &dyn HubStore, party: &PartyId, direction: Direction) -> Vec<JournalEntry> {
+    let heads = hub.heads(party).await.unwrap();
+    let mut place = Place::root(party, direction, heads.epoch);
+    let mut all = Vec::new();
+    loop {
+        let from = place.position + 1;
+        let page = hub.read(party, direction, from, 1_000, usize::MAX);
+        let page = page.await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        for entry in page {
+            place = place.after(&entry_digest(direction, &entry.entry));
+            assert_eq!(entry.position, place.position, "{party} {direction:?}");
+            all.push(entry);
+        }
+    }
+    let head = match direction {
+        Direction::Submissions => heads.submissions.position,
+        Direction::Deliveries => heads.deliveries,
+    };
+    assert_eq!(place.position, head, "{party} {direction:?}");
+    let named = hub.place_at(party, direction, head).await.unwrap();
+    assert_eq!(named, Some(place), "{party} {direction:?}");
+    all
+}
+
+/// What a party was decided, by position: each exactly once and in order.
+async fn decided(hub: &dyn HubStore, party: &PartyId) -> Vec<Decision> {
+    let mut found = Vec::new();
+    for entry in whole(hub, party, Direction::Deliveries).await {
+        if let Ok(DeliveryRecord::Decisions(set)) = wire::decode_header(&entry.entry.header) {
+            assert_eq!(set.first_position, found.len() as u64 + 1, "{party}");
+            found.extend(set.decisions);
+        }
+    }
+    found
 }
 
 /// Hubs on PostgreSQL; the nodes of regions keep SQLite.

@@ -29,7 +29,7 @@ pub(super) fn lacking(tells: &[Tell], world: &World) -> Vec<(i64, u32, u32)> {
         let lacks = |revision: &u32| !world.history.contains_key(&(*complaint_row, *revision));
         let mut missing = (telling.from_revision..=telling.through_revision).filter(lacks);
         if let Some(first) = missing.next() {
-            all.push((*complaint_row, first, missing.last().unwrap_or(first)));
+            all.push((*complaint_row, first, missing.next_back().unwrap_or(first)));
         }
     }
     all.sort_unstable();

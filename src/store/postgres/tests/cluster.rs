@@ -10,19 +10,25 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
+    sync::{Arc, Mutex},
 };
 
 /// The user of every test database.
 pub(crate) const USER: &str = "jembatan";
+/// A user that has to give a password.
+pub(crate) const GUARDED: &str = "guarded";
 
 const SUPERVISE: &str = r#"
-"$1/postgres" -D "$2/data" -p "$3" -k "$2" -c listen_addresses=127.0.0.1 \
-    -c max_connections="$4" -c log_min_messages=warning 2>&1 </dev/null &
+programs=$1 directory=$2 port=$3
+shift 3
+"$programs/postgres" -D "$directory/data" -p "$port" -k "$directory" \
+    -c listen_addresses=127.0.0.1 -c max_connections=200 -c log_min_messages=warning \
+    -c log_min_error_statement=panic "$@" 2>&1 </dev/null &
 server=$!
 read -r word
 kill -INT "$server" 2>/dev/null
 wait "$server"
-[ "$word" = keep ] || rm -rf "$2"
+[ "$word" = keep ] || rm -rf "$directory"
 "#;
 
 /// Where the server's programs are, if they are installed.
@@ -51,24 +57,22 @@ pub(crate) fn programs() -> Option<PathBuf> {
 pub(crate) struct Cluster {
     pub(crate) directory: PathBuf,
     pub(crate) port: u16,
+    /// What the server has said since it last began to serve.
+    pub(crate) log: Arc<Mutex<Vec<String>>>,
     programs: PathBuf,
-    connections: u32,
+    /// Settings of the server beside the usual ones.
+    settings: Vec<String>,
     shell: Option<(Child, ChildStdin)>,
 }
 
 impl Cluster {
     /// Makes a database cluster and starts its server.
-    pub(crate) fn start(programs: &Path, connections: u32) -> Self {
+    pub(crate) fn start(programs: &Path, settings: &[&str]) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("jembatan-pg-")
             .tempdir()
             .unwrap()
             .keep();
-        Self::start_in(programs, directory, connections)
-    }
-
-    /// As [`Cluster::start`], in a directory that is there and empty.
-    pub(crate) fn start_in(programs: &Path, directory: PathBuf, connections: u32) -> Self {
         if is_root() {
             let given = Command::new("chown")
                 .arg("nobody:nogroup")
@@ -88,6 +92,11 @@ impl Cluster {
             "{}",
             String::from_utf8_lossy(&made.stderr)
         );
+        let hba = directory.join("data/pg_hba.conf");
+        let rest = std::fs::read_to_string(&hba).unwrap();
+        // Over TCP this user has to give a password.
+        let guarded = format!("host all {GUARDED} 127.0.0.1/32 scram-sha-256\n{rest}");
+        std::fs::write(&hba, guarded).unwrap();
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -96,8 +105,9 @@ impl Cluster {
         let mut cluster = Self {
             directory,
             port,
+            log: Arc::default(),
             programs: programs.to_owned(),
-            connections,
+            settings: settings.iter().map(|found| (*found).to_owned()).collect(),
             shell: None,
         };
         cluster.run();
@@ -111,7 +121,7 @@ impl Cluster {
             .arg(&self.programs)
             .arg(&self.directory)
             .arg(self.port.to_string())
-            .arg(self.connections.to_string())
+            .args(self.settings.iter().flat_map(|found| ["-c", found]))
             .env("LC_ALL", "C")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -132,7 +142,12 @@ impl Cluster {
             log.push('\n');
         }
         // Whoever stops reading would stop the server one day.
-        std::thread::spawn(move || lines.for_each(drop));
+        let log_of_server = self.log.clone();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                log_of_server.lock().unwrap().push(line);
+            }
+        });
         self.shell = Some((shell, input));
     }
 
