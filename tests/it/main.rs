@@ -30,6 +30,7 @@ mod hostile_link;
 mod kill;
 mod recovery;
 mod reliability;
+mod replicas;
 mod rights;
 mod sessions;
 mod support;

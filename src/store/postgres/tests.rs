@@ -1,5 +1,6 @@
 //! The suite on PostgreSQL, and what is PostgreSQL's own. Every server here is
 //! started by the tests.
+#![allow(clippy::print_stderr, reason = "a test says that it did not run")]
 
 pub(crate) mod cluster;
 mod faults;
@@ -27,7 +28,7 @@ use crate::{
     },
     wire,
 };
-use cluster::{Cluster, programs};
+use cluster::{Cluster, USER, programs};
 
 use super::{Options, PostgresStore, Settings, SynchronousCommit, migrate};
 
@@ -38,9 +39,6 @@ const TEMPLATE: &str = "pattern";
 fn shared() -> Option<&'static Cluster> {
     static CLUSTER: OnceLock<Option<Cluster>> = OnceLock::new();
     let found = CLUSTER.get_or_init(|| Some(Cluster::start(&programs()?, &[])));
-    if found.is_none() {
-        eprintln!("did not run: no programs of a PostgreSQL server are installed");
-    }
     found.as_ref()
 }
 
@@ -54,6 +52,13 @@ async fn sql(cluster: &Cluster, database: &str, statement: &str) {
     client.batch_execute(statement).await.unwrap();
     drop(client);
     task.await.unwrap().unwrap();
+}
+
+impl Cluster {
+    /// The url of a database, over TCP at this port, in the clear.
+    pub(crate) fn tcp_url(&self, database: &str, port: u16) -> String {
+        format!("postgres://{USER}@127.0.0.1:{port}/{database}?sslmode=disable")
+    }
 }
 
 /// A fresh database with the schema.

@@ -249,7 +249,9 @@ impl Replica {
         {
             return Attempt::Failed(failure);
         }
-        let prepared = match self.prepare(jobs).await {
+        let prepared = timeout(self.limit(), self.prepare(jobs)).await;
+        let prepared = prepared.unwrap_or_else(|_| Err(Attempt::Failed(silent())));
+        let prepared = match prepared {
             Ok(prepared) => prepared,
             // Nothing was written yet: a new line may do.
             Err(Attempt::Failed(Failure::Lost(why))) => {
@@ -311,9 +313,21 @@ impl Replica {
         })
     }
 
+    /// A server that is silent for longer is gone.
+    fn limit(&self) -> Duration {
+        self.shared.database.statement_timeout + GRACE
+    }
+
     /// Takes a new line. From then on nothing that an earlier one has left can
     /// commit; says the last batch that was.
     async fn hold(&mut self) -> Result<i64, Failure> {
+        let limit = self.limit();
+        timeout(limit, self.take_line())
+            .await
+            .unwrap_or_else(|_| Err(silent()))
+    }
+
+    async fn take_line(&mut self) -> Result<i64, Failure> {
         let line = self.shared.database.line().await?;
         let client = line.client();
         let taken = match self.row {
@@ -370,15 +384,13 @@ impl Replica {
             batch: self.batch,
             ..held.writer
         };
-        let limit = self.shared.database.statement_timeout + GRACE;
-        let outcome = timeout(limit, writes.commit(&held.line, writer)).await;
-        let why = match outcome {
-            Ok(Ok(())) if held.line.is_doubtful() => {
+        let outcome = timeout(self.limit(), writes.commit(&held.line, writer)).await;
+        let why = match outcome.unwrap_or_else(|_| Err(silent())) {
+            Ok(()) if held.line.is_doubtful() => {
                 "the server does not know whether its standbys have it".to_owned()
             }
-            Ok(Err(Failure::Lost(why))) => why,
-            Ok(outcome) => return outcome,
-            Err(_) => "the server said nothing any more".to_owned(),
+            Err(Failure::Lost(why)) => why,
+            outcome => return outcome,
         };
         tracing::warn!(event = "commit_in_doubt", batch = self.batch, %why);
         self.read_back(self.batch, why).await
@@ -420,6 +432,10 @@ impl Replica {
             }
         }
     }
+}
+
+fn silent() -> Failure {
+    Failure::Lost("the server said nothing any more".to_owned())
 }
 
 /// Parties behind the hub's own door begin with their first hand-over.

@@ -29,12 +29,12 @@ const PAST: &str = "
 INSERT INTO journal (party, direction, epoch)
     SELECT 'past-' || n, 1 + n % 2, n FROM generate_series(1, 5000) n;
 INSERT INTO submission (id, stored_at, event_id, mac, event, chain, outcome, decision)
-    SELECT (1000::bigint << 36) | n, n, sha256(n::text::bytea), '', repeat('x', 300)::bytea, '', 1, '{}'
+    SELECT (1000::bigint << 36) | n, n, substr(sha256(n::text::bytea), 1, 16), '', repeat('x', 300)::bytea, '', 1, '{}'
     FROM generate_series(1, 50000) n;
 INSERT INTO event_key SELECT event_id, id FROM submission WHERE mac = '';
 INSERT INTO part SELECT id, 0, 0, '', repeat('y', 300)::bytea, NULL FROM submission WHERE mac = '';
 INSERT INTO complaint (id, complaint_id, number, version, is_open, handler, state)
-    SELECT (1000::bigint << 36) | n, sha256(n::text::bytea), n, 1, n % 10 = 0, 'x-' || n % 50, repeat('z', 300)
+    SELECT (1000::bigint << 36) | n, substr(sha256(n::text::bytea), 1, 16), n, 1, n % 10 = 0, 'x-' || n % 50, repeat('z', 300)
     FROM generate_series(1, 50000) n;
 INSERT INTO history SELECT id, 1, id, 0 FROM complaint;
 INSERT INTO repetition SELECT id, id FROM complaint;
