@@ -54,6 +54,19 @@ async fn sql(cluster: &Cluster, database: &str, statement: &str) {
     task.await.unwrap().unwrap();
 }
 
+/// The number that a statement finds.
+async fn value(cluster: &Cluster, database: &str, statement: &str) -> i64 {
+    let url = cluster.url(database);
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    let task = tokio::spawn(connection);
+    let found = client.query_one(statement, &[]).await.unwrap().get(0);
+    drop(client);
+    task.await.unwrap().unwrap();
+    found
+}
+
 impl Cluster {
     /// The url of a database, over TCP at this port, in the clear.
     pub(crate) fn tcp_url(&self, database: &str, port: u16) -> String {
