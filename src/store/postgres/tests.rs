@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr, reason = "a test says that it did not run")]
 
 pub(crate) mod cluster;
+mod encrypted;
 mod faults;
 mod plans;
 mod refusals;
@@ -68,6 +69,17 @@ async fn value(cluster: &Cluster, database: &str, statement: &str) -> i64 {
 }
 
 impl Cluster {
+    /// Gives files to the server's user.
+    fn give(path: &Path) {
+        if cluster::is_root() {
+            let given = std::process::Command::new("chown")
+                .args(["-R", "nobody:nogroup"])
+                .arg(path)
+                .status();
+            assert!(given.unwrap().success());
+        }
+    }
+
     /// The url of a database, over TCP at this port, in the clear.
     pub(crate) fn tcp_url(&self, database: &str, port: u16) -> String {
         format!("postgres://{USER}@127.0.0.1:{port}/{database}?sslmode=disable")
