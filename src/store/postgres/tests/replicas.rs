@@ -2,7 +2,13 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::*;
+use super::{
+    super::{
+        error::Failure,
+        writes::{HeadRow, SeenRow, Writer, Writes},
+    },
+    *,
+};
 use crate::{
     domain::{EventBody, Institution, InstitutionCode, Outcome, Party, PartyMode},
     store::{
@@ -198,4 +204,62 @@ async fn no_complaint_slips_through_a_change_of_reader() {
     let different: BTreeSet<_> = told.iter().collect();
     assert_eq!((told.len(), different.len()), (FILINGS, FILINGS));
     assert_eq!(pair.world.hub.orphans().await.unwrap(), Vec::new());
+}
+
+/// Scenario: batches that were decided by an older directory, by a head or a
+/// complaint that stands elsewhere, or that come over a line that was given up.
+/// Guarantee: the server commits none of them; one that fits it does.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_moved_does_not_commit() {
+    let Some(cluster) = shared() else { return };
+    let pair = Pair::new(cluster).await;
+    let shared = &pair.second.shared;
+    let line = shared.database.line().await.unwrap();
+    let begin = "INSERT INTO replica DEFAULT VALUES RETURNING id, generation";
+    let row = line.client().query_one(begin, &[]).await.unwrap();
+    let writer = Writer {
+        replica: row.get(0),
+        generation: row.get(1),
+        batch: 1,
+    };
+    let version = shared.known().version;
+    let by = |directory| Writes {
+        directory: Some(directory),
+        ..Writes::default()
+    };
+    by(version).commit(&line, writer).await.unwrap();
+    let head = HeadRow {
+        party: province().to_string(),
+        read_position: 7,
+        read_token: Some(TOKEN.0.to_vec()),
+        position: 8,
+        chain: vec![0; 32],
+        accepted: 0,
+        duplicates: 0,
+        rejected: 0,
+        parked: 0,
+        repeated: 0,
+    };
+    let seen = SeenRow { id: 1, version: 1 };
+    let moved = [
+        by(version - 1),
+        Writes {
+            heads: vec![head],
+            ..by(version)
+        },
+        Writes {
+            seen: vec![seen],
+            ..by(version)
+        },
+    ];
+    for writes in moved {
+        let outcome = writes.commit(&line, writer).await;
+        assert!(matches!(outcome, Err(Failure::Moved)), "{writes:?}");
+    }
+    let given_up = Writer {
+        generation: writer.generation - 1,
+        ..writer
+    };
+    let outcome = by(version).commit(&line, given_up).await;
+    assert!(matches!(outcome, Err(Failure::Lost(_))), "{outcome:?}");
 }
