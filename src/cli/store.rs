@@ -19,6 +19,10 @@ use super::{
 /// The schema of the PostgreSQL that hub replicas share. A hub in a directory
 /// of its own needs none of this
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  jembatan store check --config hub.toml        can this program serve from it?
+  jembatan store migrate --config hub.toml      once, and with each new release")]
 pub(super) enum Store {
     /// Bring the schema up to what this program knows. Hubs that run go on
     #[command(after_help = "\
