@@ -57,7 +57,7 @@ fn entry(number: u64) -> Entry {
         header: Bytes::new(),
         event: composed.event_bytes,
         parts: composed.parts,
-        handover_digest: Some(composed.handover_digest),
+        handover_digest: Some(handover(number).digest()),
     }
 }
 

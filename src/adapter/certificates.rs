@@ -9,7 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{Micros, PartyId},
-    identity::{Files, IdentityError, Material, Purpose, ReloadState, TrustDomain, watch_files},
+    identity::{
+        Files, IdentityError, Material, Purpose, ReloadState, TrustDomain, finish_install,
+        watch_files,
+    },
     link::{LinkState, Phase},
     node::CertificateWatch,
     runtime::Clock,
@@ -52,6 +55,10 @@ impl PartyCertificate {
             newest: None,
             state: watch::channel(ReloadState::default()).0,
         };
+        // A renewal that a crash has cut; what is in place is loaded anyway.
+        if let Err(error) = finish_install(&begun.files) {
+            tracing::error!(event = "renewal_not_finished", party = %begun.party, why = %error.why);
+        }
         begun.load();
         begun
     }
@@ -73,6 +80,11 @@ impl PartyCertificate {
     /// How its reloading goes.
     pub(super) fn reloads(&self) -> watch::Receiver<ReloadState> {
         self.state.subscribe()
+    }
+
+    /// Tells how its reloading goes, and its renewing.
+    pub(super) fn state(&self) -> watch::Sender<ReloadState> {
+        self.state.clone()
     }
 
     /// The set in use, as soon as there is one; `None`: this node stops.

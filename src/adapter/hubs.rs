@@ -1,24 +1,32 @@
 //! The hub's addresses: tried in turn, beginning anywhere, so that a thousand
 //! nodes do not all begin with the first.
 
+use std::sync::Arc;
+
 use crate::{
     identity::{Material, TrustDomain},
     runtime::random_unit,
-    transport::{DialError, DialOptions, Dialed, dial},
+    transport::{DialError, DialOptions, Dialed, Network, dial_over},
 };
 
 /// Where the hub can be reached.
 #[derive(Debug, Clone)]
-pub(super) struct Hubs {
+pub struct Hubs {
+    network: Arc<dyn Network>,
     addresses: Vec<DialOptions>,
     /// Which one answered last.
     turn: usize,
 }
 
 impl Hubs {
-    pub(super) fn new(addresses: Vec<DialOptions>) -> Self {
+    /// These, over this network.
+    pub fn new(network: Arc<dyn Network>, addresses: Vec<DialOptions>) -> Self {
         let turn = (random_unit() * addresses.len() as f64) as usize;
-        Self { addresses, turn }
+        Self {
+            network,
+            addresses,
+            turn,
+        }
     }
 
     /// Dials until one answers. Each is tried once; the caller waits between
@@ -36,7 +44,7 @@ impl Hubs {
             let Some(options) = self.addresses.get(self.turn % self.addresses.len()) else {
                 break;
             };
-            match dial(options, material, trust_domain).await {
+            match dial_over(&*self.network, options, material, trust_domain).await {
                 Ok(dialed) => return Ok(dialed),
                 Err(error) => {
                     self.turn = (self.turn + 1) % self.addresses.len();

@@ -9,6 +9,10 @@ mod certificates;
 mod end;
 mod hubs;
 mod party;
+mod prune;
+mod renewal;
 mod run;
 
+pub use hubs::Hubs;
+pub use party::PartyLink;
 pub use run::{AdapterAddresses, AdapterError, run};

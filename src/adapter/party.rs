@@ -10,6 +10,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 
 use crate::{
     domain::{Micros, PartyId},
@@ -38,16 +39,26 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// other one takes over again within 90 s, if it is still there.
 const ALARM_SHOWN_MICROS: i64 = 900_000_000;
 
-/// What a party's link needs.
-pub(super) struct PartyLink {
-    pub(super) party: PartyId,
-    pub(super) store: Arc<dyn AdapterStore>,
-    pub(super) material: watch::Receiver<Arc<Material>>,
-    pub(super) trust_domain: TrustDomain,
-    pub(super) hubs: Hubs,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) state: Arc<watch::Sender<LinkState>>,
-    pub(super) incarnation: [u8; 16],
+/// A party's link, and what it needs.
+pub struct PartyLink {
+    /// Whose.
+    pub party: PartyId,
+    /// Where it reads and writes.
+    pub store: Arc<dyn AdapterStore>,
+    /// The party's certificate; a newer one is taken into use.
+    pub material: watch::Receiver<Arc<Material>>,
+    /// Whose names count.
+    pub trust_domain: TrustDomain,
+    /// Where the hub is.
+    pub hubs: Hubs,
+    /// The node's clock.
+    pub clock: Arc<dyn Clock>,
+    /// What it tells of itself.
+    pub state: Arc<watch::Sender<LinkState>>,
+    /// Made at the start of this process.
+    pub incarnation: [u8; 16],
+    /// The connection of the session that runs, for whoever renews over it.
+    pub channel: watch::Sender<Option<Channel>>,
 }
 
 /// A session that runs.
@@ -78,7 +89,7 @@ type Renewal = BoxFuture<'static, Result<Renewed, Next>>;
 
 impl PartyLink {
     /// Runs until `stop`; then the session is drained first.
-    pub(super) async fn run(mut self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
         let mut retry = Retry::new();
         loop {
             let began = Instant::now();
@@ -131,6 +142,7 @@ impl PartyLink {
         loop {
             tokio::select! {
                 end = &mut running.session => {
+                    self.channel.send_replace(None);
                     return of_end(&self.party, end, &running.last_words);
                 }
                 () = stop.cancelled(), if !running.is_told => running.tell(DrainReason::Stopping),
@@ -162,6 +174,7 @@ impl PartyLink {
         self.state.send_modify(|state| {
             state.peer_certificate_expires_at = Some(dialed.hub.not_after);
         });
+        self.channel.send_replace(Some(dialed.channel.clone()));
         let (tell, told) = watch::channel(None);
         let link = NodeLink {
             party: self.party.clone(),

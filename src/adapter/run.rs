@@ -4,11 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 
 use crate::{
     config::{AdapterConfig, ConfigError, DoorAddress, HubAddress, LinkParty, load_status_maps},
     domain::{Micros, PartyId, Policy, StatusMaps, decide},
-    door::{Caller, Door, DoorOptions},
+    door::{Caller, Door, DoorOptions, LetterDoor, LettersOf},
     health::{Alarm, Facts, Links, Source, complete_up_to},
     identity::{Files, ReloadState, TrustDomain},
     link::{LinkState, WireHeaders},
@@ -18,10 +19,12 @@ use crate::{
         Store as _, StoreError,
         sqlite::{NodeRole, Options, SqliteStore},
     },
-    transport::{DialOptions, Proxy},
+    transport::{DialOptions, Proxy, Tcp},
 };
 
-use super::{certificates::PartyCertificate, hubs::Hubs, party::PartyLink};
+use super::{
+    certificates::PartyCertificate, hubs::Hubs, party::PartyLink, prune::prune, renewal::Renewal,
+};
 
 /// Longest wait for a connection to the hub.
 const CONNECT: Duration = Duration::from_secs(15);
@@ -107,6 +110,12 @@ pub async fn run(
         reloads.push(certificate.reloads());
         let draining = stages.token(Stage::DrainLinks);
         let usable = certificate.usable(draining.clone());
+        let (channel, over) = watch::channel(None);
+        tasks.spawn(
+            format!("renewal of {}", party.id),
+            OnEnd::Log,
+            renew(&certificate, over, draining.clone()),
+        );
         tasks.spawn(
             format!("certificates of {}", party.id),
             OnEnd::Log,
@@ -127,11 +136,26 @@ pub async fn run(
                 clock,
                 state,
                 incarnation,
+                channel,
             };
             link.run(draining).await;
         });
     }
     settle_work(&*store, &callers).await?;
+    tasks.spawn(
+        "pruning",
+        OnEnd::Log,
+        prune(
+            (store.clone(), clock.clone()),
+            config
+                .parties
+                .iter()
+                .map(|party| party.id.clone())
+                .collect(),
+            config.retention.keep_acknowledged_days,
+            stages.token(Stage::NotServing),
+        ),
+    );
     tasks.spawn("doors", OnEnd::StopNode, {
         let access = Arc::new(tokens(&config.door, callers));
         let links = board(states);
@@ -159,12 +183,20 @@ pub async fn run(
                 complete_up_to(link.as_ref(), heads, false, now)
             }),
         });
+        let may_operate = may_operate(access.clone());
+        let letters = LetterDoor {
+            letters: LettersOf::Adapter(store.clone()),
+            may_operate: may_operate.clone(),
+            clock: clock.clone(),
+        };
         let behind = Behind {
             door,
-            may_operate: may_operate(access.clone()),
+            may_operate,
             access,
             source,
             directory: None,
+            letters,
+            enrolment: None,
         };
         doors.serve(
             behind,
@@ -193,6 +225,33 @@ pub async fn run(
             end.name,
             end.panic.map(|why| format!(": {why}")).unwrap_or_default()
         ))),
+    }
+}
+
+/// Renews a party's certificate, as soon as it has one.
+fn renew(
+    certificate: &PartyCertificate,
+    channel: watch::Receiver<Option<Channel>>,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send + use<> {
+    let usable = certificate.usable(stop.clone());
+    let (party, files) = (certificate.party.clone(), certificate.files.clone());
+    let (trust_domain, clock) = (certificate.trust_domain.clone(), certificate.clock.clone());
+    let state = certificate.state();
+    async move {
+        let Some(material) = usable.await else {
+            return;
+        };
+        let renewal = Renewal {
+            party,
+            files,
+            trust_domain,
+            clock,
+            material,
+            channel,
+            state,
+        };
+        renewal.run(stop).await;
     }
 }
 
@@ -249,7 +308,7 @@ fn hubs(hub: &HubAddress) -> Hubs {
         proxy: proxy.clone(),
         connect_timeout: CONNECT,
     });
-    Hubs::new(addresses.collect())
+    Hubs::new(Arc::new(Tcp), addresses.collect())
 }
 
 /// What stands beside the links: certificates and lists that need somebody.

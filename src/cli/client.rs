@@ -15,7 +15,9 @@ use crate::{
     door::PARTY_HEADER,
     transport::dial_door,
     wire::v1::{
+        dead_letter_service_client::DeadLetterServiceClient,
         directory_service_client::DirectoryServiceClient,
+        enrolment_service_client::EnrolmentServiceClient,
         gateway_service_client::GatewayServiceClient,
         sync_health_service_client::SyncHealthServiceClient,
     },
@@ -62,7 +64,9 @@ impl Interceptor for Credentials {
 pub(super) type Service = InterceptedService<Channel, Credentials>;
 pub(super) type Gateway = GatewayServiceClient<Service>;
 pub(super) type Health = SyncHealthServiceClient<Service>;
+pub(super) type Letters = DeadLetterServiceClient<Service>;
 pub(super) type Directory = DirectoryServiceClient<Service>;
+pub(super) type Enrolment = EnrolmentServiceClient<Service>;
 
 impl DoorArgs {
     /// A door without token.
@@ -109,8 +113,17 @@ impl DoorArgs {
         Ok(SyncHealthServiceClient::new(self.service().await?))
     }
 
+    pub(super) async fn letters(&self) -> anyhow::Result<Letters> {
+        Ok(DeadLetterServiceClient::new(self.service().await?)
+            .max_decoding_message_size(64 * 1024 * 1024))
+    }
+
     pub(super) async fn directory(&self) -> anyhow::Result<Directory> {
         Ok(DirectoryServiceClient::new(self.service().await?))
+    }
+
+    pub(super) async fn enrolment(&self) -> anyhow::Result<Enrolment> {
+        Ok(EnrolmentServiceClient::new(self.service().await?))
     }
 }
 

@@ -16,6 +16,8 @@ mod dead_letters;
 mod demo;
 mod inbox;
 mod institutions;
+mod invitations;
+mod join;
 mod lab;
 mod node_file;
 mod output;
@@ -70,6 +72,8 @@ enum Command {
     /// Run the node of a region
     #[command(after_help = serve::ADAPTER_EXAMPLES)]
     Adapter(serve::Serve),
+    /// Join a hub with the line that its operator sent: key, certificate, settings
+    Join(join::Join),
     /// Certificates for labs and pilots
     #[command(subcommand)]
     Pki(pki::Pki),
@@ -91,7 +95,7 @@ enum Command {
     Institutions(institutions::Institutions),
     /// How the synchronisation stands
     Status(status::Status),
-    /// What the hub refused or parked, and what to do
+    /// What the hub refused or parked and what could not be read, and what to do
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLetters),
     /// Copy a node's store while it runs
@@ -149,6 +153,7 @@ async fn run(command: Command, output: output::Output) -> anyhow::Result<Done> {
         Command::Bench(bench) => bench.run().await,
         Command::Hub(serve) => serve.hub().await,
         Command::Adapter(serve) => serve.adapter().await,
+        Command::Join(join) => join.run(output).await,
         Command::Pki(pki) => pki.run(output),
         Command::Config(config) => config.run(output),
         Command::Submit(submit) => submit.run(output).await,

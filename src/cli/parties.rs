@@ -7,7 +7,8 @@ use crate::wire::v1;
 use super::{
     Done,
     client::{Directory, DoorArgs, refused},
-    output::{Output, Table, json, line, word},
+    invitations::{Invite, Invites},
+    output::{Output, Table, json, line, or_dash, time, word},
 };
 
 /// How a party speaks with the hub.
@@ -31,6 +32,9 @@ Examples:
   jembatan parties add pemda-33 --observes pemda-33     sees what stands under it
   jembatan parties disable pemda-33.74      its live session ends within seconds
   jembatan parties enable pemda-33.74
+  jembatan parties invite pemda-33.74       one line with which the region joins
+  jembatan parties invites                  what came of the lines
+  jembatan parties show pemda-33.74         its certificates, to be revoked by serial
   jembatan parties revoke 4f0a...           a certificate, by its serial number
 They work at the hub's own door: see --door.")]
 pub(super) enum Parties {
@@ -47,6 +51,20 @@ pub(super) enum Parties {
     },
     /// Add one, or change what is said here of one that is there
     Add(Add),
+    /// One line with which a region joins by itself, or take one back
+    Invite(Invite),
+    /// Invitations: open, used, expired, and attempts that were refused
+    Invites(Invites),
+    /// Show one, with the certificates that this hub has issued to it
+    #[command(
+        after_help = "Examples:\n  jembatan parties show pemda-33.74\n  jembatan parties show pemda-33.74 --output json"
+    )]
+    Show {
+        #[command(flatten)]
+        door: DoorArgs,
+        /// Its id
+        id: String,
+    },
     /// Let it connect again
     #[command(after_help = "Examples:\n  jembatan parties enable pemda-33.74")]
     Enable {
@@ -133,6 +151,9 @@ impl Parties {
                 table.print()?;
             }
             Self::Add(add) => add.run(output).await?,
+            Self::Invite(invite) => invite.run(output).await?,
+            Self::Invites(invites) => invites.run(output).await?,
+            Self::Show { door, id } => show(&door, id, output).await?,
             Self::Enable { door, id } => set_enabled(&door, id, true, output).await?,
             Self::Disable { door, id } => set_enabled(&door, id, false, output).await?,
             Self::Revoke { door, serial, note } => {
@@ -219,6 +240,33 @@ fn change(known: &mut Vec<String>, more: Vec<String>, less: &[String]) {
 async fn list(directory: &mut Directory) -> anyhow::Result<Vec<v1::Party>> {
     let answer = directory.list_parties(v1::ListPartiesRequest {}).await;
     Ok(answer.map_err(refused)?.into_inner().parties)
+}
+
+async fn show(door: &DoorArgs, id: String, output: Output) -> anyhow::Result<()> {
+    let known = list(&mut door.directory().await?).await?;
+    let party = known.into_iter().find(|party| party.id == id);
+    let party = party.ok_or_else(|| anyhow::anyhow!("no party {id} is registered"))?;
+    let request = v1::ListCertificatesRequest { party: id };
+    let answer = door.enrolment().await?.list_certificates(request).await;
+    let certificates = answer.map_err(refused)?.into_inner().certificates;
+    if output.is_json(false) {
+        return json(&serde_json::json!({"party": party, "certificates": certificates}));
+    }
+    let mut table = Table::new(["party", "mode", "enabled", "observes", "name"]);
+    table.row(row(party));
+    table.print()?;
+    let mut table = Table::new(["serial", "issued", "ends", "revoked", "invitation"]);
+    for found in certificates {
+        table.row([
+            found.serial,
+            time(found.issued_at.as_ref()),
+            time(found.ends_at.as_ref()),
+            if found.revoked { "yes" } else { "no" }.to_owned(),
+            or_dash(&found.invitation).to_owned(),
+        ]);
+    }
+    line("")?;
+    table.print()
 }
 
 async fn set_enabled(

@@ -5,7 +5,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::store::sqlite::{Recovered, RecoveredParty, recover};
+use crate::{
+    config::RetentionConfig,
+    domain::Micros,
+    store::sqlite::{Recovered, RecoveredParty, recover},
+};
 
 use super::{
     Done,
@@ -13,6 +17,8 @@ use super::{
     now,
     output::{Output, Table, json, line, moment},
 };
+
+const DAY_MICROS: i64 = 86_400_000_000;
 
 /// Begin a new epoch for every party, after the hub was restored from an older
 /// state. The hub must not run
@@ -74,7 +80,26 @@ fn value(done: &Recovered, dry_run: bool) -> serde_json::Value {
         "dryRun": dry_run,
         "copiedAt": done.copied_at.map(moment),
         "newest": done.newest.map(moment),
+        "tooOld": done.newest.and_then(|newest| too_old(newest, now())),
         "parties": parties,
+    })
+}
+
+/// Nodes keep what was acknowledged for a time; a copy that is older than that
+/// lacks what nobody can send again.
+fn too_old(newest: Micros, now: Micros) -> Option<String> {
+    let kept_days = RetentionConfig::default().keep_acknowledged_days;
+    let days = (now.0 - newest.0) / DAY_MICROS;
+    (days >= i64::from(kept_days)).then(|| {
+        let kept_since = Micros(now.0 - i64::from(kept_days) * DAY_MICROS);
+        format!(
+            "LOST for good, unless a newer copy is found: that is {days} days ago, and adapters keep what was settled \
+             for {kept_days} days ([retention] keep_acknowledged_days, if nothing else is set there). What they handed \
+             over between {} and {} and had settled they can't send again: each names it in its log \
+             (entries_cannot_be_sent_again)",
+            moment(newest),
+            moment(kept_since)
+        )
     })
 }
 
@@ -84,6 +109,9 @@ fn say(done: &Recovered, dry_run: bool) -> anyhow::Result<()> {
     }
     if let Some(newest) = done.newest {
         line(format!("the newest thing in it is of {}", moment(newest)))?;
+        if let Some(warning) = too_old(newest, now()) {
+            line(warning)?;
+        }
     }
     let mut table = Table::new([
         "party",
@@ -117,4 +145,23 @@ fn say(done: &Recovered, dry_run: bool) -> anyhow::Result<()> {
         true => "nothing was changed; without --dry-run this epoch begins",
         false => "the new epoch has begun: start the hub; adapters come back by themselves",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scenario: copies whose newest thing is 34 and 36 days old, while adapters
+    /// keep 35 days.
+    /// Guarantee: the older one's operator is told what nobody can send again;
+    /// the younger one's is not troubled.
+    #[test]
+    fn a_copy_older_than_what_is_kept_is_called_so() {
+        let now = Micros(100 * DAY_MICROS);
+        let of_age = |days: i64| too_old(Micros(now.0 - days * DAY_MICROS), now);
+        assert_eq!(of_age(34), None);
+        let text = of_age(36).unwrap();
+        assert!(text.contains("36 days ago"), "{text}");
+        assert!(text.contains("can't send again"), "{text}");
+    }
 }

@@ -37,6 +37,7 @@ log goes to standard error.";
 pub(super) const ADAPTER_EXAMPLES: &str = "\
 Examples:
   jembatan config init adapter > adapter.toml   every key with a sentence
+  jembatan join '<line>'                        or: settings and certificate by one line
   jembatan pki csr --party pemda-33.74          the hub's operator signs it: pki sign
   jembatan config check adapter adapter.toml
   jembatan adapter --config adapter.toml

@@ -60,7 +60,7 @@ impl Status {
         }
         table.print()?;
         for party in &status.parties {
-            if let Some(text) = unmapped(party) {
+            for text in unmapped(party).into_iter().chain(letters(party)) {
                 line(text)?;
             }
         }
@@ -93,6 +93,34 @@ fn unmapped(party: &v1::PartySync) -> Option<String> {
     ))
 }
 
+/// How many dead letters of a party there are, by kind.
+fn letters(party: &v1::PartySync) -> Option<String> {
+    let found = party.dead_letters?;
+    let kinds = [
+        (found.rejected, "rejected"),
+        (found.parked, "parked"),
+        (found.unreadable, "unreadable"),
+    ];
+    let told: Vec<String> = kinds
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, kind)| format!("{count} {kind}"))
+        .collect();
+    (!told.is_empty()).then(|| {
+        format!(
+            "{} {}: {}: see jembatan dead-letters list",
+            // What is rejected is its author's affair.
+            if found.parked + found.unreadable > 0 {
+                "!"
+            } else {
+                "-"
+            },
+            party.party,
+            told.join(", ")
+        )
+    })
+}
+
 fn row(party: &v1::PartySync) -> [String; 7] {
     let verdict = v1::Verdict::try_from(party.verdict).unwrap_or_default();
     let position = |journal: &Option<v1::JournalState>| {
@@ -115,6 +143,30 @@ fn row(party: &v1::PartySync) -> [String; 7] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Scenario: a party without dead letters, with rejected ones, with others.
+    /// Guarantee: counts by kind, and a mark where this operator has to act.
+    #[test]
+    fn letters_are_counted_by_kind() {
+        let mut party = v1::PartySync {
+            party: "pemda-33.74".to_owned(),
+            ..v1::PartySync::default()
+        };
+        assert_eq!(letters(&party), None);
+        party.dead_letters = Some(v1::DeadLetterCounts {
+            rejected: 4,
+            ..v1::DeadLetterCounts::default()
+        });
+        let text = letters(&party).unwrap();
+        assert!(text.starts_with("- pemda-33.74: 4 rejected:"), "{text}");
+        party.dead_letters = Some(v1::DeadLetterCounts {
+            rejected: 4,
+            parked: 1,
+            unreadable: 2,
+        });
+        let text = letters(&party).unwrap();
+        assert!(text.starts_with("! pemda-33.74: 4 rejected, 1 parked, 2 unreadable"));
+    }
 
     /// Scenario: a party without unmapped statuses, with one, with two.
     /// Guarantee: the table says how many, and where to read them; nothing

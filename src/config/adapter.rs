@@ -45,6 +45,9 @@ pub struct AdapterConfig {
     /// Numbers about links; the hub's own prevail once it has told them.
     #[serde(default)]
     pub limits: Limits,
+    /// What the node lets go of.
+    #[serde(default)]
+    pub retention: RetentionConfig,
     /// How the node stops.
     #[serde(default)]
     pub shutdown: ShutdownConfig,
@@ -145,6 +148,28 @@ pub struct LocalSystem {
     pub name: SystemName,
 }
 
+/// What the node lets go of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionConfig {
+    /// Days for which what the local systems handed over, and the hub has
+    /// acknowledged and decided, is kept in whole. A hub that goes back further
+    /// is not sent it again.
+    pub keep_acknowledged_days: u32,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        // A month of copies of the hub, and some days to notice.
+        Self {
+            keep_acknowledged_days: 35,
+        }
+    }
+}
+
+/// A hundred years: for ever.
+const LONGEST_KEPT_DAYS: u32 = 36_500;
+
 /// What is trusted. All files are PEM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -203,6 +228,12 @@ impl Settings for AdapterConfig {
         let parties: Vec<&PartyId> = ids.into_iter().collect();
         self.door.check(&parties)?;
         self.health.check()?;
+        if !(1..=LONGEST_KEPT_DAYS).contains(&self.retention.keep_acknowledged_days) {
+            return wrong(
+                "retention.keep_acknowledged_days",
+                format!("must be 1 to {LONGEST_KEPT_DAYS} days"),
+            );
+        }
         for token in &self.door.tokens {
             let speaks_for = match &token.party {
                 Some(id) => self.parties.iter().find(|party| &party.id == id),

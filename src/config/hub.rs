@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{InstitutionCode, Limits, Micros, MinimumVersion, PartyId, Policy, SystemName};
 
 use super::{
-    DoorConfig, HealthConfig, LogConfig, Settings, ShutdownConfig, StoreConfig,
+    DoorConfig, EnrolmentConfig, HealthConfig, LogConfig, Settings, ShutdownConfig, StoreConfig,
     adapter::{default_time_zone, time_zone},
     shared::{check_limits, check_policy, resolve, wrong},
 };
@@ -38,6 +38,8 @@ pub struct HubConfig {
     pub health: HealthConfig,
     /// The hub's certificate and what it trusts.
     pub tls: TlsConfig,
+    /// Whether parties may join by themselves.
+    pub enrolment: EnrolmentConfig,
     /// The party behind the hub's own door.
     pub national: NationalConfig,
     /// What is to be known of parties without a link.
@@ -69,6 +71,7 @@ impl Default for HubConfig {
             door: DoorConfig::default(),
             health: HealthConfig::default(),
             tls: TlsConfig::default(),
+            enrolment: EnrolmentConfig::default(),
             national: NationalConfig::default(),
             parties: Vec::new(),
             directory_file: DirectorySource::default(),
@@ -244,6 +247,7 @@ impl Settings for HubConfig {
         }
         self.door.resolve(directory);
         self.health.resolve(directory);
+        self.enrolment.resolve(directory);
         let tls = &mut self.tls;
         [&mut tls.certificate, &mut tls.key, &mut tls.roots]
             .into_iter()
@@ -280,6 +284,7 @@ impl Settings for HubConfig {
         check_limits(&self.limits)?;
         check_policy(&self.policy)?;
         self.announce.check()?;
+        self.enrolment.check()?;
         if self.session.max_age_hours == 0 {
             return wrong("session.max_age_hours", "must be at least 1");
         }

@@ -11,6 +11,7 @@
 mod adapter;
 mod directory;
 mod door;
+mod enrolment;
 mod error;
 mod hub;
 mod load;
@@ -22,9 +23,12 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 
-pub use adapter::{ADAPTER_FILE, AdapterConfig, HubAddress, LinkParty, LocalSystem, TrustConfig};
+pub use adapter::{
+    ADAPTER_FILE, AdapterConfig, HubAddress, LinkParty, LocalSystem, RetentionConfig, TrustConfig,
+};
 pub use directory::{DIRECTORY_FILE, DirectoryFile};
 pub use door::{DoorAddress, DoorConfig, DoorTls, DoorToken, Scope, TokenDigest};
+pub use enrolment::EnrolmentConfig;
 pub use error::ConfigError;
 pub use hub::{
     AnnounceConfig, DirectorySource, HUB_FILE, HubConfig, ListenConfig, LocalParty, NationalConfig,

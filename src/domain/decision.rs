@@ -82,6 +82,9 @@ pub enum RejectionReason {
     ReferenceTaken,
     /// No row in the mapping table.
     UnmappedStatus,
+    /// One that this version does not know, by its number in the contract: a
+    /// newer hub's.
+    Unknown(i32),
 }
 
 /// Why a submission was refused, for machines and for people.

@@ -13,6 +13,7 @@ mod event;
 mod handover;
 mod handover_digest;
 mod ids;
+mod invitation;
 mod parts;
 mod policy;
 mod rejection;
@@ -35,6 +36,7 @@ pub use ids::{
     CategoryCode, ComplaintId, Digest, EventId, FieldError, IdempotencyKey, InstitutionCode,
     Micros, PartyId, Reference, RegionCode, SystemName, TrackingId,
 };
+pub use invitation::{InvitationCode, InvitationLine, LineError};
 pub use parts::{Content, Part, PartKind, PartReference, PartState, Reporter};
 pub use policy::{
     EVENT_BYTES, HUB_MESSAGE_BYTES, LINK_MESSAGE_BYTES, Limits, MinimumVersion, PART_BYTES,

@@ -159,6 +159,46 @@ impl Rejection {
         .with_field("reference")
     }
 
+    /// For a reason that a newer hub has; its texts prevail, if there are any.
+    pub fn unknown_reason(number: i32) -> Self {
+        Self::new(
+            RejectionReason::Unknown(number),
+            format!(
+                "Ditolak pusat karena alasan yang belum dikenal versi ini ({number}). Perbarui perangkat lunak simpul ini, lalu baca lagi."
+            ),
+            format!(
+                "Rejected for a reason that this version does not know ({number}). Update this node's software, then read it again."
+            ),
+        )
+    }
+
+    /// An outcome that a newer hub has. Nobody knows here what became of it,
+    /// so nobody may send it again.
+    pub fn unknown_outcome(number: i32) -> Self {
+        Self::new(
+            RejectionReason::Unknown(0),
+            format!(
+                "Pusat memutuskan dengan hasil yang belum dikenal versi ini ({number}). Perbarui perangkat lunak simpul ini. Jangan kirim lagi."
+            ),
+            format!(
+                "The hub decided with an outcome that this version does not know ({number}). Update this node's software. Do not send it again."
+            ),
+        )
+    }
+
+    /// The hub's operator has given a parked one up, and says why.
+    pub fn dropped(note: &str) -> Self {
+        Self::new(
+            RejectionReason::InvalidEvent,
+            format!(
+                "Pusat tidak dapat memutuskan kiriman ini, dan operatornya menutupnya (\"{note}\"). Perbaiki lalu kirim lagi dengan kunci baru."
+            ),
+            format!(
+                "The hub could not decide this, and its operator has given it up (\"{note}\"). Correct it and send under a new key."
+            ),
+        )
+    }
+
     /// Deciding it panicked three times.
     pub fn parked(event: &EventId) -> Self {
         Self::new(
@@ -172,7 +212,7 @@ impl Rejection {
 }
 
 impl RejectionReason {
-    /// Every reason, in the order of the contract.
+    /// Every reason of this version, in the order of the contract.
     pub const ALL: [Self; 12] = [
         Self::Unreadable,
         Self::InvalidEvent,
@@ -203,6 +243,7 @@ impl RejectionReason {
             Self::TooManyEvents => "TOO_MANY_EVENTS",
             Self::ReferenceTaken => "REFERENCE_TAKEN",
             Self::UnmappedStatus => "UNMAPPED_STATUS",
+            Self::Unknown(_) => "UNKNOWN",
         }
     }
 }
@@ -232,8 +273,11 @@ mod tests {
             RejectionReason::UnmappedStatus => {
                 let parked = Rejection::parked(&event);
                 assert_ne!(parked.text_en, parked.text_id);
+                let dropped = Rejection::dropped("x");
+                assert_ne!(dropped.text_en, dropped.text_id);
                 return None;
             }
+            RejectionReason::Unknown(number) => Rejection::unknown_reason(number),
         })
     }
 
@@ -243,7 +287,8 @@ mod tests {
     #[test]
     fn each_reason_speaks_both_languages() {
         let mut codes = std::collections::BTreeSet::new();
-        for reason in RejectionReason::ALL {
+        let later = RejectionReason::Unknown(99);
+        for reason in RejectionReason::ALL.into_iter().chain([later]) {
             assert!(codes.insert(reason.code()), "{}", reason.code());
             let Some(rejection) = example(reason) else {
                 continue;

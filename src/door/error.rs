@@ -13,6 +13,8 @@ use crate::{
 
 /// How soon a caller may try again after an overload or an outage.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
+/// How soon a caller may ask again for what is being copied back.
+const RESTORED_AFTER: Duration = Duration::from_secs(10);
 
 /// Why a door did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +74,14 @@ pub enum DoorError {
         "this node has as many hand-overs in work as it takes at once; nothing was stored, it is safe to send it again"
     )]
     Overloaded,
+    /// Not known here, but this node's own past is not all here again.
+    #[error(
+        "this node lost its disk and is taking its complaints back from the hub ({missing} submissions are still missing): whether this one is known can't be said yet; nothing was stored, ask or send again in a while"
+    )]
+    Restoring {
+        /// Submissions that are still to be copied.
+        missing: u64,
+    },
     /// Can't be done now; nothing was stored; safe to retry.
     #[error("{0}")]
     Unavailable(String),
@@ -107,6 +117,7 @@ impl DoorError {
             Self::NotRegistered => "PARTY_NOT_REGISTERED",
             Self::CertificateExpired => "CERTIFICATE_EXPIRED",
             Self::Overloaded => "OVERLOADED",
+            Self::Restoring { .. } => "RESTORING",
             Self::Unavailable(_) => "UNAVAILABLE",
             Self::Internal(_) => "INTERNAL",
         }
@@ -124,7 +135,7 @@ impl DoorError {
             Self::Unauthenticated(_) | Self::CertificateExpired => Code::Unauthenticated,
             Self::Forbidden(_) | Self::NotRegistered => Code::PermissionDenied,
             Self::Overloaded => Code::ResourceExhausted,
-            Self::Unavailable(_) => Code::Unavailable,
+            Self::Restoring { .. } | Self::Unavailable(_) => Code::Unavailable,
             Self::Internal(_) => Code::Internal,
         }
     }
@@ -141,14 +152,18 @@ impl DoorError {
             Self::Unauthenticated(_) | Self::CertificateExpired => 401,
             Self::Forbidden(_) | Self::NotRegistered => 403,
             Self::Overloaded => 429,
-            Self::Unavailable(_) => 503,
+            Self::Restoring { .. } | Self::Unavailable(_) => 503,
             Self::Internal(_) => 500,
         }
     }
 
     /// When the same may be sent again, if waiting helps.
     pub fn retry_after(&self) -> Option<Duration> {
-        matches!(self, Self::Unavailable(_) | Self::Overloaded).then_some(RETRY_AFTER)
+        match self {
+            Self::Unavailable(_) | Self::Overloaded => Some(RETRY_AFTER),
+            Self::Restoring { .. } => Some(RESTORED_AFTER),
+            _ => None,
+        }
     }
 
     /// The same in Indonesian, for the people at a local system.
@@ -173,6 +188,7 @@ impl DoorError {
             Self::NotRegistered => "Sertifikat atau token ini tidak berlaku di sini. Mintalah operator pusat untuk mendaftarkan dan mengaktifkan pihak Anda.".to_owned(),
             Self::CertificateExpired => "Masa berlaku sertifikat sambungan ini sudah habis. Sambungkan lagi dengan sertifikat yang baru.".to_owned(),
             Self::Overloaded => "Simpul sedang penuh. Kiriman ini belum diproses dan aman untuk dikirim lagi.".to_owned(),
+            Self::Restoring { missing } => format!("Simpul ini kehilangan penyimpanannya dan sedang mengambil kembali laporannya dari pusat (masih kurang {missing} kiriman). Tidak ada yang diproses; tanyakan atau kirim lagi nanti."),
             Self::Unavailable(_) => "Simpul sedang tidak dapat menyimpan. Kiriman ini belum diproses dan aman untuk dikirim lagi.".to_owned(),
             Self::Internal(_) => "Penyimpanan simpul bermasalah; operatornya harus memeriksa.".to_owned(),
         }
@@ -281,6 +297,7 @@ mod tests {
             DoorError::NotRegistered,
             DoorError::CertificateExpired,
             DoorError::Overloaded,
+            DoorError::Restoring { missing: 7 },
             DoorError::Unavailable("the store is busy".to_owned()),
             DoorError::Internal("the store is broken".to_owned()),
         ];

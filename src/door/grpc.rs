@@ -321,6 +321,7 @@ pub(super) fn complaint_to_proto(record: &ComplaintRecord) -> v1::ComplaintView 
             .as_ref()
             .and_then(|receipt| receipt.decision.as_ref())
             .map(wire::decision_to_proto),
+        not_kept: step.entry.event.is_empty(),
     });
     v1::ComplaintView {
         complaint_id: record.id.to_string(),

@@ -6,7 +6,10 @@
 //! know links.
 
 mod cursor;
+mod dead_letters;
 mod directory;
+mod enrolment;
+mod enrolment_error;
 mod error;
 mod grpc;
 mod http;
@@ -26,9 +29,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     domain::{
-        ComplaintId, ComplaintName, EVENT_BYTES, EventBody, FieldError, Handover, IdempotencyKey,
-        Item, LocalStatus, Mapped, Micros, NewEvent, PART_BYTES, PartState, PartyId, Policy,
-        Progress, Reference, StatusMaps, SystemName,
+        ComplaintId, ComplaintName, EVENT_BYTES, EventBody, EventId, FieldError, Handover,
+        IdempotencyKey, Item, LocalStatus, Mapped, Micros, NewEvent, PART_BYTES, PartState,
+        PartyId, Policy, Progress, Reference, StatusMaps, SystemName,
     },
     runtime::{Clock, random_bytes},
     store::{ComplaintRecord, Heads, JournalEntry, NewSubmission, Receipt, Store},
@@ -36,7 +39,10 @@ use crate::{
 };
 
 pub use cursor::Cursor;
+pub use dead_letters::{LetterDoor, LettersOf};
 pub use directory::{DirectoryDoor, MayOperate};
+pub use enrolment::{EnrolmentDoor, Offer, OfferNow};
+pub use enrolment_error::EnrolmentError;
 pub use error::DoorError;
 pub use grpc::{Access, Gateway, Scope};
 pub use http::router;
@@ -207,6 +213,13 @@ impl Door {
         wait: Duration,
     ) -> Result<Receipt, DoorError> {
         let mut changes = self.store.watch(&caller.party);
+        // Before it is stored: then no decision on it can be missed.
+        let event_id = handover
+            .effective_key()
+            .map(|key| EventId::derive(&caller.party, &handover.system, &key));
+        let expected = event_id
+            .filter(|_| !wait.is_zero())
+            .map(|event_id| self.store.expect(&event_id));
         let room = self.lanes.single()?;
         let stored = self.store_all(caller, vec![handover]).await;
         // Whoever waits for the hub's decision takes no room from others.
@@ -219,39 +232,40 @@ impl Door {
         if latest.decision.is_some() || wait.is_zero() {
             return Ok(latest);
         }
-        let mut expected = self.store.expect(&latest.event_id);
+        let mut expected = std::pin::pin!(async move {
+            match expected {
+                Some(expected) => expected.await.ok(),
+                None => None,
+            }
+        });
         let mut is_expected = true;
         loop {
-            // What came before somebody waited for it stands in the receipt.
-            let found = self
-                .store
-                .receipt(&caller.party, &latest.event_id, &latest.complaint_id)
-                .await?;
-            if let Some(found) = found {
-                latest = Receipt {
-                    repeated: latest.repeated,
-                    ..found
-                };
-            }
-            if latest.decision.is_some() {
-                break;
-            }
             tokio::select! {
                 decision = &mut expected, if is_expected => match decision {
-                    Ok(decision) => {
+                    Some(decision) => {
                         latest.progress = decision.outcome.progress();
                         latest.decision = Some(decision);
                         break;
                     }
-                    Err(_) => is_expected = false,
+                    None => is_expected = false,
                 },
-                // The way for what came between storing and waiting: not every
-                // change of the party is worth a look.
+                // How far it has come meanwhile: not every change of the party
+                // is worth a look.
                 changed = timeout_at(deadline, async {
                     let _ = changes.changed().await;
                     tokio::time::sleep(LOOK_AGAIN).await;
                 }) => {
-                    if changed.is_err() {
+                    let found = self
+                        .store
+                        .receipt(&caller.party, &latest.event_id, &latest.complaint_id)
+                        .await?;
+                    if let Some(found) = found {
+                        latest = Receipt {
+                            repeated: latest.repeated,
+                            ..found
+                        };
+                    }
+                    if changed.is_err() || latest.decision.is_some() {
                         break;
                     }
                 }
@@ -295,7 +309,8 @@ impl Door {
     /// A complaint with its history, as the caller's party may see it.
     ///
     /// # Errors
-    /// It is unknown, or the party takes no part in it: they look alike.
+    /// It is unknown, or the party takes no part in it: they look alike. While a
+    /// lost disk is copied back, nobody can say.
     pub async fn complaint(
         &self,
         caller: &Caller,
@@ -303,10 +318,21 @@ impl Door {
         name: &ComplaintName,
     ) -> Result<ComplaintRecord, DoorError> {
         let id = self.find(caller, system, name).await?;
-        self.store
-            .complaint(&caller.party, &id)
-            .await?
-            .ok_or(DoorError::UnknownComplaint)
+        match self.store.complaint(&caller.party, &id).await? {
+            Some(found) => Ok(found),
+            None => Err(self.unknown(&caller.party).await?),
+        }
+    }
+
+    /// What is not known here may be among what a lost disk held.
+    async fn unknown(&self, party: &PartyId) -> Result<DoorError, DoorError> {
+        let heads = self.store.heads(party).await?;
+        Ok(match heads.copy_wanted {
+            Some(copy) => DoorError::Restoring {
+                missing: copy.last + 1 - copy.first,
+            },
+            None => DoorError::UnknownComplaint,
+        })
     }
 
     /// Whether this party knows a complaint by this reference.
@@ -330,10 +356,10 @@ impl Door {
         system: &SystemName,
         name: &ComplaintName,
     ) -> Result<ComplaintId, DoorError> {
-        self.store
-            .find(&caller.party, system, name)
-            .await?
-            .ok_or(DoorError::UnknownComplaint)
+        match self.store.find(&caller.party, system, name).await? {
+            Some(found) => Ok(found),
+            None => Err(self.unknown(&caller.party).await?),
+        }
     }
 
     /// Checks, maps and composes one hand-over.
@@ -358,9 +384,9 @@ impl Door {
             Item::Event(new) => {
                 let found = self.find(caller, &handover.system, &new.complaint).await;
                 let id = match found {
-                    Err(DoorError::UnknownComplaint) => {
+                    Err(unknown @ (DoorError::UnknownComplaint | DoorError::Restoring { .. })) => {
                         filed_before(caller, &handover.system, &new.complaint, before)
-                            .ok_or(DoorError::UnknownComplaint)?
+                            .ok_or(unknown)?
                     }
                     other => other?,
                 };

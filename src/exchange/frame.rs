@@ -118,7 +118,7 @@ pub struct Entries {
 }
 
 /// One entry of a journal.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entry {
     /// Deliveries: header bytes. Submissions: empty.
     pub header: Bytes,

@@ -34,6 +34,10 @@ pub struct CertificateHealth {
     pub reloads: u64,
     /// Sets that were refused since the start.
     pub reload_failures: u64,
+    /// Times that it has renewed itself since the start.
+    pub renewals: u64,
+    /// Attempts to renew it that failed since the start.
+    pub renewal_failures: u64,
     /// Why the files as they stand now are not in use.
     pub last_error: Option<String>,
 }
@@ -153,6 +157,8 @@ mod tests {
             lifetime: Some((Micros(10), Micros(20))),
             reloads: 0,
             reload_failures: 0,
+            renewals: 0,
+            renewal_failures: 0,
             last_error: None,
         };
         assert_eq!(certificate.problem(Micros(15)), None);

@@ -130,6 +130,31 @@ struct OfCertificate {
     certificate: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfKind {
+    party: String,
+    kind: Kind,
+}
+
+/// Kinds of dead letters; each has its own line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Rejected,
+    Parked,
+    Unreadable,
+}
+
+impl EncodeLabelValue for Kind {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        let word = match self {
+            Self::Rejected => "rejected",
+            Self::Parked => "parked",
+            Self::Unreadable => "unreadable",
+        };
+        EncodeLabelValue::encode(&word, encoder)
+    }
+}
+
 /// A verdict as a label: one of a closed list, in lower case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Word(Verdict);
@@ -175,11 +200,13 @@ struct Gauges {
     unmapped: PerParty,
     complete_up_to: PerParty,
     verdicts: Family<OfVerdict, Gauge>,
+    dead_letters: Family<OfKind, Gauge>,
 }
 
 impl Gauges {
     fn register(registry: &mut Registry) -> Self {
         let verdicts = Family::<OfVerdict, Gauge>::default();
+        let dead_letters = Family::<OfKind, Gauge>::default();
         let mut gauge = |name: &str, help: &str| {
             let family = PerParty::default();
             registry.register(name, help, family.clone());
@@ -217,7 +244,13 @@ impl Gauges {
                 "Everything that the hub had for the party at this time is held here; 0: not known",
             ),
             verdicts: verdicts.clone(),
+            dead_letters: dead_letters.clone(),
         };
+        registry.register(
+            "dead_letters",
+            "Rejected so far; parked, and unreadable up to 1000, that wait for a person",
+            dead_letters,
+        );
         registry.register(
             "link_verdict",
             "1 for the verdict in force, else 0",
@@ -256,6 +289,15 @@ impl Gauges {
         set(&self.duplicates, found.counts.duplicates);
         set(&self.rejected, found.counts.rejected);
         set(&self.parked, found.counts.parked);
+        for (kind, count) in [
+            (Kind::Rejected, found.counts.rejected),
+            (Kind::Parked, found.counts.parked),
+            (Kind::Unreadable, found.unread),
+        ] {
+            let party = label.party.clone();
+            let of = OfKind { party, kind };
+            self.dead_letters.get_or_create(&of).set(count as i64);
+        }
         let skew = found.link.as_ref().map_or(0, |link| link.clock_skew_ms);
         self.skew.get_or_create(&label).set(skew);
         set(&self.unmapped, found.unmapped.len() as u64);
@@ -276,6 +318,18 @@ fn certificates(source: &Source, registry: &mut Registry, now: i64) {
     let expires = Family::<OfCertificate, Gauge>::default();
     let unusable = Family::<OfCertificate, Gauge>::default();
     let failures = Family::<OfCertificate, Counter>::default();
+    let renewals = Family::<OfCertificate, Counter>::default();
+    let renewal_failures = Family::<OfCertificate, Counter>::default();
+    registry.register(
+        "certificate_renewals",
+        "Times that the certificate has renewed itself, since the start",
+        renewals.clone(),
+    );
+    registry.register(
+        "certificate_renewal_failures",
+        "Attempts to renew it over the link that failed, since the start",
+        renewal_failures.clone(),
+    );
     registry.register(
         "certificate_expires_seconds",
         "Seconds until the certificate in use ends; below 0: it has ended",
@@ -304,6 +358,10 @@ fn certificates(source: &Source, registry: &mut Registry, now: i64) {
             .set(i64::from(found.last_error.is_some()));
         // The registry is made anew for each answer: from 0.
         failures.get_or_create(&of).inc_by(found.reload_failures);
+        renewals.get_or_create(&of).inc_by(found.renewals);
+        renewal_failures
+            .get_or_create(&of)
+            .inc_by(found.renewal_failures);
     }
 }
 

@@ -80,6 +80,8 @@ pub struct PartyHealth {
     pub heads: Heads,
     /// Outcomes.
     pub counts: Counts,
+    /// Deliveries that this node could not read and nobody has settled.
+    pub unread: u64,
     /// Local statuses that wait for a row in the mapping table.
     pub unmapped: Vec<UnmappedStatus>,
     /// Everything that the hub had for it at this moment is held here.
@@ -125,17 +127,25 @@ impl Source {
             let counts = self.store.counts(&party).await?;
             let unmapped = self.store.unmapped(&party, UNMAPPED_SHOWN).await?;
             let is_hub = self.hub.is_some();
+            // A hub reads no deliveries.
+            let unread = match is_hub {
+                true => 0,
+                false => self.store.unread(&party).await?,
+            };
             let complete_up_to = complete_up_to(link.as_ref(), &heads, is_hub, now);
             let judged = if self.is_disabled(&party) {
                 verdict::disabled(link.as_ref(), &party)
             } else {
-                judge(link.as_ref(), &heads, self.hub.is_some(), now)
+                let judged = judge(link.as_ref(), &heads, is_hub, now);
+                let parked = if is_hub { counts.parked } else { 0 };
+                verdict::with_letters(judged, parked, unread)
             };
             found.push(PartyHealth {
                 party,
                 link,
                 heads,
                 counts,
+                unread,
                 unmapped,
                 complete_up_to,
                 judged,

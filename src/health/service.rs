@@ -125,6 +125,7 @@ fn party_sync(found: PartyHealth, is_hub: bool) -> v1::PartySync {
         link,
         heads,
         counts,
+        unread,
         unmapped,
         complete_up_to,
         judged,
@@ -156,6 +157,11 @@ fn party_sync(found: PartyHealth, is_hub: bool) -> v1::PartySync {
         }),
         complete_up_to: complete_up_to.map(wire::timestamp),
         unmapped_statuses: unmapped.into_iter().map(unmapped_status).collect(),
+        dead_letters: Some(v1::DeadLetterCounts {
+            rejected: counts.rejected,
+            parked: counts.parked,
+            unreadable: unread,
+        }),
     }
 }
 

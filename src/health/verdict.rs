@@ -77,6 +77,30 @@ pub(super) fn disabled(link: Option<&LinkState>, party: &PartyId) -> Judged {
     }
 }
 
+/// Letters that only this node's operator can settle: a person must look, but
+/// nothing stands still, so whatever stops the link goes before.
+pub(super) fn with_letters(judged: Judged, parked: u64, unread: u64) -> Judged {
+    let is_calm = matches!(
+        judged.verdict,
+        Verdict::Healthy | Verdict::Behind | Verdict::NoLink
+    );
+    let why = match (parked, unread) {
+        _ if !is_calm => return judged,
+        (0, 0) => return judged,
+        (0, unread) => format!(
+            "UNREADABLE: {unread} deliveries can't be read by this version: update this node, then `jembatan dead-letters retry --all`"
+        ),
+        (parked, _) => format!(
+            "PARKED: deciding {parked} submissions failed: look at `jembatan dead-letters list`, then `retry` or `drop`"
+        ),
+    };
+    Judged {
+        verdict: Verdict::Attention,
+        explanation: why,
+        ..judged
+    }
+}
+
 fn judge_connected(link: &LinkState, heads: &Heads, now: Micros) -> Judged {
     let silent_since = link.last_heard.unwrap_or(link.since);
     if now.0 - silent_since.0 > SILENT_MICROS {
@@ -173,6 +197,29 @@ mod tests {
         assert_eq!(found.verdict, Verdict::Attention);
         assert_eq!(found.explanation, "TWO_INSTANCES: stop one");
         assert_eq!(at(10_000_000).verdict, Verdict::Healthy);
+    }
+
+    /// Scenario: a healthy link, one without a link, and one that is cut, each
+    /// with something parked, or something that could not be read.
+    /// Guarantee: the first two want a person and name the command; of the third
+    /// its line goes first. Without letters nothing changes.
+    #[test]
+    fn letters_want_a_person() {
+        let judged = |verdict| Judged {
+            verdict,
+            since: Some(Micros(7)),
+            explanation: "as it was".to_owned(),
+        };
+        for verdict in [Verdict::Healthy, Verdict::NoLink] {
+            let found = with_letters(judged(verdict), 2, 0);
+            assert_eq!(found.verdict, Verdict::Attention);
+            assert!(found.explanation.contains("PARKED: deciding 2"));
+            let found = with_letters(judged(verdict), 0, 3);
+            assert!(found.explanation.contains("dead-letters retry"));
+            assert_eq!(with_letters(judged(verdict), 0, 0), judged(verdict));
+        }
+        let cut = judged(Verdict::Disconnected);
+        assert_eq!(with_letters(cut.clone(), 2, 3), cut);
     }
 
     /// Scenario: a link that says "connected" while nothing is heard, or while

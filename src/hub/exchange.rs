@@ -30,21 +30,32 @@ use super::{
 const CONTEST_SHOWN_MICROS: i64 = 900_000_000;
 
 /// States of the links that have been since the hub started.
-pub(super) type Board =
+pub type Board =
     Arc<std::sync::Mutex<std::collections::HashMap<PartyId, Arc<watch::Sender<LinkState>>>>>;
 
+/// The exchange service, and what it needs.
 #[derive(Clone)]
-pub(super) struct Exchange {
-    pub(super) store: Arc<dyn HubStore>,
-    pub(super) sessions: Sessions,
-    pub(super) registry: watch::Receiver<Arc<Registry>>,
-    pub(super) material: watch::Receiver<Arc<Material>>,
-    pub(super) limits: Limits,
-    pub(super) minimum_version: Option<MinimumVersion>,
-    pub(super) max_age: Duration,
-    pub(super) max_sessions: usize,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) board: Board,
+pub struct Exchange {
+    /// Where it reads and writes.
+    pub store: Arc<dyn HubStore>,
+    /// Who is inside.
+    pub sessions: Sessions,
+    /// Who may.
+    pub registry: watch::Receiver<Arc<Registry>>,
+    /// The hub's certificate, and whose the CAs have revoked.
+    pub material: watch::Receiver<Arc<Material>>,
+    /// Announced to nodes.
+    pub limits: Limits,
+    /// Announced with each heartbeat.
+    pub minimum_version: Option<MinimumVersion>,
+    /// A session ends after so long.
+    pub max_age: Duration,
+    /// Sessions at once.
+    pub max_sessions: usize,
+    /// The hub's clock.
+    pub clock: Arc<dyn Clock>,
+    /// How each link stands.
+    pub board: Board,
 }
 
 type Responses = Pin<Box<dyn Stream<Item = Result<v1::ExchangeResponse, Status>> + Send>>;

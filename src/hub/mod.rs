@@ -5,9 +5,12 @@
 //! disk. Must not know the adapter.
 
 mod behind;
+mod enrolment;
+mod enrolment_service;
 mod exchange;
 mod lifetime;
 mod minimum;
+mod patience;
 mod peers;
 mod run;
 mod sessions;
@@ -16,9 +19,9 @@ mod store;
 mod testing;
 
 pub use behind::Behind;
-pub use exchange::status_of;
+pub use exchange::{Board, Exchange, status_of};
 pub use peers::{ByCertificate, Refused, is_out, resolve};
-pub use run::{HubAddresses, HubError, run};
+pub use run::{HubAddresses, HubError, link_server, run};
 pub use sessions::{
     Begun, Contest, FENCED_MICROS, SessionFacts, SessionGuard, Sessions, TWO_INSTANCES, TooEarly,
     forbidden,

@@ -12,10 +12,12 @@ use tonic::transport::Server;
 use crate::{
     config::{ConfigError, DirectoryFile, DoorAddress, HubConfig, load},
     domain::{LINK_MESSAGE_BYTES, Micros, Party, PartyId, PartyMode},
-    door::{DirectoryDoor, Door, DoorOptions, Gateway},
+    door::{DirectoryDoor, Door, DoorOptions, EnrolmentDoor, Gateway, LetterDoor, LettersOf},
     exchange::DrainReason,
     health::{Alarm, CertificateFor, Facts, Links, Needs, Source},
-    identity::{Files, IdentityError, Material, Purpose, ReloadState, TrustDomain, watch_files},
+    identity::{
+        CaFiles, Files, IdentityError, Material, Purpose, ReloadState, TrustDomain, watch_files,
+    },
     node::{
         self, CertificateWatch, Doors, health_service, may_operate, reflection, report,
         settle_work, tokens,
@@ -29,7 +31,10 @@ use crate::{
 use super::{
     Sessions,
     behind::{AtDoor, Behind, check_tokens},
+    enrolment::Enrolment,
+    enrolment_service::serve_visitors,
     exchange::{Board, Exchange},
+    patience::Patience,
     peers::{ByCertificate, is_out},
     store,
 };
@@ -101,7 +106,7 @@ pub async fn run(
     let behind = Behind::load(&config)?;
     settle_work(&*store, &behind.everybody()).await?;
     let (newest, material) = watch::channel(Arc::new(material));
-    let listener = Listener::bind(
+    let mut listener = Listener::bind(
         config.listen.links,
         material.clone(),
         trust_domain.clone(),
@@ -157,6 +162,17 @@ pub async fn run(
         clock: clock.clone(),
         board: board.clone(),
     };
+    let enrolment = enrolment(&config, &store, &material, &trust_domain, &clock);
+    if enrolment.is_on() {
+        let visitors = listener.visitors();
+        let stop = stages.token(Stage::StopAccepting);
+        tasks.spawn(
+            "visitors",
+            OnEnd::StopNode,
+            serve_visitors(visitors, enrolment.clone(), stop),
+        );
+    }
+    let offer = enrolment.offer();
     tasks.spawn("links", OnEnd::StopNode, {
         let gateway = Gateway::new(
             door.clone(),
@@ -167,17 +183,29 @@ pub async fn run(
                 material: material.clone(),
             }),
         );
-        serve_links(listener, exchange, gateway, source.clone(), stages.clone())
+        let services = (exchange, gateway, enrolment);
+        serve_links(listener, services, source.clone(), stages.clone())
     });
     tasks.spawn("doors", OnEnd::StopNode, {
         let tokens = Arc::new(tokens(&config.door, behind.callers(&config)));
         let may_operate = may_operate(tokens.clone());
+        let enrolment = EnrolmentDoor {
+            store: store.clone(),
+            may_operate: may_operate.clone(),
+            clock: clock.clone(),
+            offer,
+        };
         let directory = DirectoryDoor {
             store: store.clone(),
             may_operate: may_operate.clone(),
             clock: clock.clone(),
             policy: config.policy.clone(),
             limits: config.announced_limits(),
+        };
+        let letters = LetterDoor {
+            letters: LettersOf::Hub(store.clone()),
+            may_operate: may_operate.clone(),
+            clock: clock.clone(),
         };
         let behind = node::Behind {
             door,
@@ -188,6 +216,8 @@ pub async fn run(
             may_operate,
             source,
             directory: Some(directory),
+            letters,
+            enrolment: Some(enrolment),
         };
         doors.serve(
             behind,
@@ -302,16 +332,27 @@ fn facts(reload: watch::Receiver<ReloadState>, refusals: Refusals) -> Facts {
 }
 
 /// What each service of the mutual-TLS port needs.
-const LINK_SERVICES: [&str; 3] = [
+const LINK_SERVICES: [&str; 4] = [
     "",
+    "jembatan.v1.EnrolmentService",
     "jembatan.v1.ExchangeService",
     "jembatan.v1.GatewayService",
 ];
 
+/// HTTP/2 as the port of links speaks it: a window for a full one of ours, and
+/// pings, so that a line that died without a word is seen.
+pub fn link_server() -> Server {
+    Server::builder()
+        .initial_stream_window_size(8 * 1024 * 1024)
+        .initial_connection_window_size(16 * 1024 * 1024)
+        .max_concurrent_streams(64)
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+}
+
 async fn serve_links(
     listener: Listener,
-    exchange: Exchange,
-    gateway: Gateway,
+    (exchange, gateway, enrolment): (Exchange, Gateway, Enrolment),
     source: Source,
     stages: Stages,
 ) {
@@ -330,12 +371,7 @@ async fn serve_links(
         stop.clone(),
     );
     let incoming = listener.incoming(stages.token(Stage::StopAccepting));
-    let served = Server::builder()
-        .initial_stream_window_size(8 * 1024 * 1024)
-        .initial_connection_window_size(16 * 1024 * 1024)
-        .max_concurrent_streams(64)
-        .http2_keepalive_interval(Some(Duration::from_secs(20)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+    let served = link_server()
         .add_service(
             v1::exchange_service_server::ExchangeServiceServer::new(exchange)
                 .max_decoding_message_size(LINK_MESSAGE_BYTES),
@@ -343,12 +379,40 @@ async fn serve_links(
         .add_service(v1::gateway_service_server::GatewayServiceServer::new(
             gateway,
         ))
+        .add_service(v1::enrolment_service_server::EnrolmentServiceServer::new(
+            enrolment,
+        ))
         .add_service(health)
         .add_optional_service(reflection())
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
     let (served, ()) = tokio::join!(served, watch);
     if let Err(error) = served {
         tracing::error!(event = "links_failed", %error);
+    }
+}
+
+fn enrolment(
+    config: &HubConfig,
+    store: &Arc<dyn HubStore>,
+    material: &watch::Receiver<Arc<Material>>,
+    trust_domain: &TrustDomain,
+    clock: &Arc<dyn Clock>,
+) -> Enrolment {
+    let files = config.enrolment.ca();
+    Enrolment {
+        store: store.clone(),
+        clock: clock.clone(),
+        material: material.clone(),
+        trust_domain: trust_domain.clone(),
+        ca: files.map(|(certificate, key)| CaFiles {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+        }),
+        addresses: config.enrolment.addresses.clone(),
+        lifetime_seconds: config.enrolment.lifetime_seconds,
+        limits: config.announced_limits(),
+        wrong_codes: Arc::new(Patience::new()),
+        renewals: Arc::new(Patience::new()),
     }
 }
 

@@ -9,6 +9,7 @@ use rcgen::{
     Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason, RevokedCertParams, SanType,
     SerialNumber,
 };
+use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -55,6 +56,16 @@ impl Lifetime {
         Self {
             not_before: Micros(now.0 - BACKDATE_MICROS),
             not_after: Micros(now.0 + days * DAY_MICROS),
+        }
+    }
+
+    /// As [`Lifetime::days`], but never for a tenth of it before now: a third
+    /// of a short life must not be over when it begins.
+    pub fn seconds(now: Micros, seconds: u32) -> Self {
+        let micros = i64::from(seconds) * 1_000_000;
+        Self {
+            not_before: Micros(now.0 - BACKDATE_MICROS.min(micros / 10)),
+            not_after: Micros(now.0 + micros),
         }
     }
 }
@@ -137,7 +148,7 @@ impl Authority {
     /// A name is not valid.
     pub fn issue(&self, subject: &Subject, lifetime: Lifetime) -> Result<Issued, IdentityError> {
         let key = KeyPair::generate().map_err(failed)?;
-        let params = self.params(subject, lifetime)?;
+        let params = params(&self.trust_domain, subject, lifetime)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
         Ok(Issued {
             certificate: certificate.pem(),
@@ -162,7 +173,7 @@ impl Authority {
                 format!("the request can't be used: {error}"),
             )
         })?;
-        let params = self.params(subject, lifetime)?;
+        let params = params(&self.trust_domain, subject, lifetime)?;
         let certificate = params
             .signed_by(&asked.public_key, &self.issuer)
             .map_err(failed)?;
@@ -237,38 +248,35 @@ impl Authority {
         let pem = crl.pem().map_err(failed)?;
         write_new(&self.directory.join("crl.pem"), &pem, false, true)
     }
+}
 
-    fn params(
-        &self,
-        subject: &Subject,
-        lifetime: Lifetime,
-    ) -> Result<CertificateParams, IdentityError> {
-        let (names, uri, common_name) = match subject {
-            Subject::Hub(names) => (names.clone(), self.trust_domain.hub_uri(), "hub".to_owned()),
-            Subject::Party(party) => (
-                Vec::new(),
-                self.trust_domain.party_uri(party),
-                party.to_string(),
-            ),
-        };
-        let mut params = CertificateParams::new(names).map_err(failed)?;
-        let uri = uri.try_into().map_err(failed)?;
-        params.subject_alt_names.push(SanType::URI(uri));
-        params.distinguished_name = named(&common_name);
-        params.not_before = date(lifetime.not_before)?;
-        params.not_after = date(lifetime.not_after)?;
-        params.serial_number = Some(serial());
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = match subject {
-            Subject::Hub(_) => vec![
-                ExtendedKeyUsagePurpose::ServerAuth,
-                ExtendedKeyUsagePurpose::ClientAuth,
-            ],
-            Subject::Party(_) => vec![ExtendedKeyUsagePurpose::ClientAuth],
-        };
-        params.use_authority_key_identifier_extension = true;
-        Ok(params)
-    }
+/// What a certificate of ours says, whoever signs it.
+pub(super) fn params(
+    trust_domain: &TrustDomain,
+    subject: &Subject,
+    lifetime: Lifetime,
+) -> Result<CertificateParams, IdentityError> {
+    let (names, uri, common_name) = match subject {
+        Subject::Hub(names) => (names.clone(), trust_domain.hub_uri(), "hub".to_owned()),
+        Subject::Party(party) => (Vec::new(), trust_domain.party_uri(party), party.to_string()),
+    };
+    let mut params = CertificateParams::new(names).map_err(failed)?;
+    let uri = uri.try_into().map_err(failed)?;
+    params.subject_alt_names.push(SanType::URI(uri));
+    params.distinguished_name = named(&common_name);
+    params.not_before = date(lifetime.not_before)?;
+    params.not_after = date(lifetime.not_after)?;
+    params.serial_number = Some(serial());
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = match subject {
+        Subject::Hub(_) => vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ],
+        Subject::Party(_) => vec![ExtendedKeyUsagePurpose::ClientAuth],
+    };
+    params.use_authority_key_identifier_extension = true;
+    Ok(params)
 }
 
 /// A fresh key and a request for its certificate: the key stays where this
@@ -278,10 +286,36 @@ impl Authority {
 /// The request can't be made.
 pub fn request(common_name: &str) -> Result<(String, String), IdentityError> {
     let key = KeyPair::generate().map_err(failed)?;
+    let request = request_of(&key, common_name)?;
+    Ok((request.pem().map_err(failed)?, key.serialize_pem()))
+}
+
+/// A fresh key, PEM.
+///
+/// # Errors
+/// It can't be made.
+pub fn new_key() -> Result<String, IdentityError> {
+    Ok(KeyPair::generate().map_err(failed)?.serialize_pem())
+}
+
+/// A request for the certificate of a key (the first in this PEM text), DER.
+///
+/// # Errors
+/// There is no key that can be used.
+pub fn request_for(key_pem: &str, common_name: &str) -> Result<Vec<u8>, IdentityError> {
+    let found = PrivateKeyDer::from_pem_slice(key_pem.as_bytes());
+    let key = found.map_err(|error| failed(format!("no private key in PEM: {error:?}")))?;
+    let key = KeyPair::try_from(&key).map_err(failed)?;
+    Ok(request_of(&key, common_name)?.der().to_vec())
+}
+
+fn request_of(
+    key: &KeyPair,
+    common_name: &str,
+) -> Result<rcgen::CertificateSigningRequest, IdentityError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = named(common_name);
-    let request = params.serialize_request(&key).map_err(failed)?;
-    Ok((request.pem().map_err(failed)?, key.serialize_pem()))
+    params.serialize_request(key).map_err(failed)
 }
 
 fn named(common_name: &str) -> DistinguishedName {
@@ -301,6 +335,6 @@ fn date(micros: Micros) -> Result<OffsetDateTime, IdentityError> {
     OffsetDateTime::from_unix_timestamp(micros.0.div_euclid(1_000_000)).map_err(failed)
 }
 
-fn failed(error: impl std::fmt::Display) -> IdentityError {
+pub(super) fn failed(error: impl std::fmt::Display) -> IdentityError {
     IdentityError::new("CERTIFICATE_NOT_MADE", error.to_string())
 }

@@ -7,11 +7,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use base64::Engine as _;
 use rustls_pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject as _,
 };
 
 use super::IdentityError;
+
+/// Characters of a line in PEM.
+const PEM_LINE: usize = 64;
 
 /// Writes a file that must not be there yet, unless `force` says that it may
 /// be replaced. A secret is readable for its owner only.
@@ -56,8 +60,11 @@ pub fn write_new(
     fs::rename(&temporary, path).map_err(failed)
 }
 
-/// Makes a directory for secrets.
-pub(super) fn make_directory(directory: &Path) -> Result<(), IdentityError> {
+/// Makes a directory for secrets, if it is not there.
+///
+/// # Errors
+/// It can't be made.
+pub fn make_directory(directory: &Path) -> Result<(), IdentityError> {
     let failed = |error: std::io::Error| {
         IdentityError::new(
             "FILE_NOT_WRITTEN",
@@ -74,6 +81,21 @@ pub(super) fn make_directory(directory: &Path) -> Result<(), IdentityError> {
         fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).map_err(failed)?;
     }
     Ok(())
+}
+
+/// Certificates in PEM, in order.
+pub fn certificates_pem<C: AsRef<[u8]>>(certificates: &[C]) -> String {
+    let mut text = String::new();
+    for certificate in certificates {
+        let digits = base64::engine::general_purpose::STANDARD.encode(certificate);
+        text.push_str("-----BEGIN CERTIFICATE-----\n");
+        for line in digits.as_bytes().chunks(PEM_LINE) {
+            text.extend(line.iter().copied().map(char::from));
+            text.push('\n');
+        }
+        text.push_str("-----END CERTIFICATE-----\n");
+    }
+    text
 }
 
 pub(super) fn read_text(path: &Path) -> Result<String, IdentityError> {

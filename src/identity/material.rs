@@ -49,12 +49,13 @@ pub enum Purpose {
 /// A set that has been checked as a whole.
 pub struct Material {
     identity: PeerIdentity,
-    key: Arc<CertifiedKey>,
+    pub(super) key: Arc<CertifiedKey>,
     roots: Arc<RootCertStore>,
+    pub(super) root_certificates: Vec<CertificateDer<'static>>,
     root_names: Vec<String>,
     crls: Vec<CertificateRevocationListDer<'static>>,
     lists: Vec<Crl>,
-    provider: Arc<CryptoProvider>,
+    pub(super) provider: Arc<CryptoProvider>,
 }
 
 impl std::fmt::Debug for Material {
@@ -83,7 +84,8 @@ impl Material {
         let private = read_key(&files.key)?;
         let mut roots = RootCertStore::empty();
         let mut root_names = Vec::new();
-        for root in read_certificates(&files.roots)? {
+        let root_certificates = read_certificates(&files.roots)?;
+        for root in root_certificates.iter().cloned() {
             if let Ok((_, parsed)) = X509Certificate::from_der(&root) {
                 root_names.push(parsed.subject().to_string());
             }
@@ -117,6 +119,7 @@ impl Material {
             identity,
             key: Arc::new(key),
             roots: Arc::new(roots),
+            root_certificates,
             root_names,
             crls,
             lists,
@@ -247,7 +250,7 @@ impl Material {
         purpose: &Purpose,
         now: Micros,
     ) -> Result<(), IdentityError> {
-        let at = UnixTime::since_unix_epoch(Duration::from_micros(now.0.max(0) as u64));
+        let at = moment(now);
         let (leaf, intermediates) = self
             .key
             .cert
@@ -271,14 +274,7 @@ impl Material {
                     .verify_server_cert(leaf, intermediates, &name, &[], at)
                     .map(drop)
             }
-            Purpose::Party(_) => WebPkiClientVerifier::builder_with_provider(
-                self.roots.clone(),
-                self.provider.clone(),
-            )
-            .build()
-            .map_err(unusable)?
-            .verify_client_cert(leaf, intermediates, at)
-            .map(drop),
+            Purpose::Party(_) => self.verify_party(leaf, intermediates, at)?,
         };
         outcome.map_err(|error| {
             let found = refusal(&error, "this node");
@@ -289,13 +285,33 @@ impl Material {
         })
     }
 
+    /// Whether our roots know a party's certificate.
+    pub(super) fn verify_party(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        at: UnixTime,
+    ) -> Result<Result<(), rustls::Error>, IdentityError> {
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(self.roots.clone(), self.provider.clone())
+                .build()
+                .map_err(unusable)?;
+        Ok(verifier
+            .verify_client_cert(leaf, intermediates, at)
+            .map(drop))
+    }
+
     /// The certificates that are sent.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.key.cert
     }
 }
 
-fn unusable(error: impl std::fmt::Display) -> IdentityError {
+pub(super) fn moment(now: Micros) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_micros(now.0.max(0).unsigned_abs()))
+}
+
+pub(super) fn unusable(error: impl std::fmt::Display) -> IdentityError {
     IdentityError::new(
         "ROOT_UNUSABLE",
         format!("the roots or CRLs can't be used: {error}"),

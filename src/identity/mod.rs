@@ -10,24 +10,30 @@ mod authority;
 mod crl;
 mod door;
 mod files;
+mod install;
 mod material;
 mod peer;
 mod refusal;
 mod reload;
 mod show;
+mod signer;
+mod visit;
 mod witness;
 
 #[cfg(test)]
 mod tests;
 
-pub use authority::{Authority, Issued, Lifetime, Subject, request};
+pub use authority::{Authority, Issued, Lifetime, Subject, new_key, request, request_for};
 pub use door::{DoorFiles, DoorMaterial, door_client_config, watch_door_files};
-pub use files::write_new;
+pub use files::{certificates_pem, make_directory, write_new};
+pub use install::{finish_install, install};
 pub use material::{Files, Material, Purpose};
-pub use peer::{PeerIdentity, PeerRole, TrustDomain};
+pub use peer::{PeerIdentity, PeerRole, TrustDomain, hub_domain};
 pub use refusal::{Refusal, intercepted, refusal, refused_caller, refused_hub};
 pub use reload::{ReloadState, watch_files};
 pub use show::show;
+pub use signer::{CaFiles, Signed, Signer, SigningRequest};
+pub use visit::{JOIN_PROTOCOL, visitor_client_config};
 pub use witness::Presented;
 
 /// Why certificates, keys or roots can't be used, and what to do.

@@ -162,6 +162,21 @@ impl PeerIdentity {
     }
 }
 
+/// The trust domain of a hub's certificate, for whoever has none yet; `None`: it
+/// is no hub's.
+///
+/// # Errors
+/// The certificate can't be read.
+pub fn hub_domain(certificate: &CertificateDer<'_>) -> Result<Option<TrustDomain>, IdentityError> {
+    let nobodys = TrustDomain("-".to_owned());
+    let identity = PeerIdentity::of(certificate, &nobodys)?;
+    let mut domains = identity.uris.iter().filter_map(|uri| {
+        let domain = uri.strip_prefix("spiffe://")?.strip_suffix("/hub")?;
+        TrustDomain::parse(domain).ok()
+    });
+    Ok(domains.next().filter(|_| domains.next().is_none()))
+}
+
 /// A serial number as it is written everywhere: lower-case hex without leading
 /// zeros.
 pub(super) fn serial_text(raw: &[u8]) -> String {

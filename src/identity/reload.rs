@@ -27,6 +27,13 @@ pub struct ReloadState {
     /// Revocation lists in use that are older than their CA promised: a
     /// sentence each.
     pub expired_crls: Vec<String>,
+    /// Certificates that renewed themselves since the start.
+    pub renewals: u64,
+    /// Attempts to renew that failed since the start.
+    pub renewal_failures: u64,
+    /// Why the certificate has not renewed itself, once little of its life is
+    /// left.
+    pub not_renewed: Option<String>,
 }
 
 impl ReloadState {
@@ -37,7 +44,9 @@ impl ReloadState {
             ("TLS_RELOAD_FAILED", why)
         });
         let expired = self.expired_crls.iter();
+        let not_renewed = self.not_renewed.iter();
         failed
+            .chain(not_renewed.map(|why| ("CERTIFICATE_NOT_RENEWED", why.clone())))
             .chain(expired.map(|why| ("CRL_EXPIRED", why.clone())))
             .collect()
     }

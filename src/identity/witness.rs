@@ -12,6 +12,7 @@ use rustls::{
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::{PeerIdentity, TrustDomain};
 
@@ -24,6 +25,13 @@ impl Presented {
     pub fn claimed(&self, trust_domain: &TrustDomain) -> Option<PeerIdentity> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         PeerIdentity::of(kept.as_ref()?, trust_domain).ok()
+    }
+
+    /// Who issued it, as far as it can be read, cut to a line. Not verified.
+    pub fn issuer(&self) -> Option<String> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, parsed) = X509Certificate::from_der(kept.as_ref()?).ok()?;
+        Some(parsed.issuer().to_string().chars().take(200).collect())
     }
 
     fn keep(&self, certificate: &CertificateDer<'_>) {

@@ -9,6 +9,7 @@ mod drive;
 mod envelope;
 mod headers;
 mod node;
+mod renew;
 mod serve;
 mod side;
 mod state;
@@ -16,6 +17,7 @@ mod state;
 pub use drive::LinkEnd;
 pub use headers::WireHeaders;
 pub use node::{Admitted, NodeLink, admit, open_frame, prepare, run_admitted, run_node};
+pub use renew::{RenewError, renew_certificate};
 pub use serve::{HubLink, OpenRefused, answer, first_frame, hub_session, run_hub};
 pub use state::{LinkAlarm, LinkState, Phase};
 

@@ -1,13 +1,10 @@
 //! The hub's end of a link: it answers `Open`, then both ends are alike.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tonic::{Code, Streaming};
 

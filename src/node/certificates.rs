@@ -70,6 +70,8 @@ impl CertificateWatch {
             lifetime: identity.map(|found| (found.not_before, found.not_after)),
             reloads: reload.reloads,
             reload_failures: reload.failures,
+            renewals: reload.renewals,
+            renewal_failures: reload.renewal_failures,
             last_error: reload.last_error,
         }
     }

@@ -5,27 +5,32 @@
 //! stopping is bounded. This room must not know links, nor which node it is in.
 
 mod certificates;
+mod http;
 mod report;
 mod work;
 
 use std::{io, sync::Arc, time::Duration};
 
-use axum::http::HeaderMap;
+use ::http::HeaderMap;
 use tokio::sync::watch;
-use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, metadata::MetadataMap};
 
 use crate::{
     config::{DoorAddress, DoorConfig, HealthConfig, Scope as ConfiguredScope},
     domain::Micros,
-    door::{self, Access, Caller, DirectoryDoor, Door, Gateway, Scope, TokenRule, Tokens},
+    door::{
+        self, Access, Caller, DirectoryDoor, Door, EnrolmentDoor, Gateway, LetterDoor, Scope,
+        TokenRule, Tokens,
+    },
     health::{CertificateFor, MayMeasure, MayOperate, Needs, Source, SyncHealth, health_router},
     identity::{DoorFiles, DoorMaterial, ReloadState, TrustDomain, watch_door_files},
     runtime::Clock,
-    transport::{DoorListener, DoorStream},
+    transport::DoorListener,
     wire::v1,
 };
+
+use http::serve_http;
 
 pub use certificates::CertificateWatch;
 pub use report::{Services, health_service, report};
@@ -68,6 +73,10 @@ pub struct Behind {
     pub source: Source,
     /// The directory, at a hub.
     pub directory: Option<DirectoryDoor>,
+    /// What a person has to settle.
+    pub letters: LetterDoor,
+    /// Invitations, at a hub.
+    pub enrolment: Option<EnrolmentDoor>,
 }
 
 impl Doors {
@@ -133,6 +142,8 @@ impl Doors {
             may_operate,
             mut source,
             directory,
+            letters,
+            enrolment,
         } = behind;
         let reloading = reload(self.tls, &mut source, stop.clone());
         let services = services(directory.is_some());
@@ -145,13 +156,17 @@ impl Doors {
             source.clone(),
             may_operate.clone(),
         ));
+        let letters = v1::dead_letter_service_server::DeadLetterServiceServer::new(letters);
         let directory = directory.map(v1::directory_service_server::DirectoryServiceServer::new);
+        let enrolment = enrolment.map(v1::enrolment_service_server::EnrolmentServiceServer::new);
         let grpc = tonic::transport::Server::builder()
             .max_concurrent_streams(STREAMS_PER_CONNECTION)
             .add_service(health)
             .add_service(gateway)
             .add_service(sync)
             .add_optional_service(directory)
+            .add_service(letters)
+            .add_optional_service(enrolment)
             .add_optional_service(reflection())
             .serve_with_incoming_shutdown(
                 self.grpc.incoming(stop.clone()),
@@ -175,19 +190,14 @@ impl Doors {
         };
         let http = serve_http(self.http, routes, stop.clone());
         let health_http = async {
-            match (self.health, health_routes) {
-                (Some(listener), Some(routes)) => serve_http(listener, routes, stop.clone()).await,
-                _ => Ok(()),
+            if let (Some(listener), Some(routes)) = (self.health, health_routes) {
+                serve_http(listener, routes, stop.clone()).await;
             }
         };
         let watch = report(reporter, source, services, not_serving, stop.clone());
-        let (grpc, http, health_http, (), ()) =
-            tokio::join!(grpc, http, health_http, watch, reloading);
+        let (grpc, (), (), (), ()) = tokio::join!(grpc, http, health_http, watch, reloading);
         if let Err(error) = grpc {
             tracing::error!(event = "door_failed", door = "grpc", %error);
-        }
-        if let Err(error) = http.and(health_http) {
-            tracing::error!(event = "door_failed", door = "http", %error);
         }
     }
 }
@@ -208,6 +218,7 @@ fn services(has_directory: bool) -> Services {
             },
         ),
         ("jembatan.v1.GatewayService", door),
+        ("jembatan.v1.DeadLetterService", door),
         (
             "jembatan.v1.SyncHealthService",
             Needs {
@@ -218,6 +229,7 @@ fn services(has_directory: bool) -> Services {
     ];
     if has_directory {
         services.push(("jembatan.v1.DirectoryService", door));
+        services.push(("jembatan.v1.EnrolmentService", door));
     }
     services
 }
@@ -281,40 +293,6 @@ async fn listen(
     }
 }
 
-async fn serve_http(
-    listener: DoorListener,
-    routes: axum::Router,
-    stop: CancellationToken,
-) -> io::Result<()> {
-    let connections = Connections(listener.incoming(stop.clone()));
-    axum::serve(connections, routes)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
-}
-
-/// A door's connections, as axum takes them.
-struct Connections(ReceiverStream<io::Result<DoorStream>>);
-
-impl axum::serve::Listener for Connections {
-    type Io = DoorStream;
-    type Addr = ();
-
-    async fn accept(&mut self) -> (DoorStream, ()) {
-        loop {
-            match self.0.next().await {
-                Some(Ok(stream)) => return (stream, ()),
-                Some(Err(_)) => {}
-                // Closed: the graceful shutdown ends whoever waits here.
-                None => std::future::pending().await,
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Whether a call may see status and directory.
 pub fn may_operate(tokens: Arc<Tokens>) -> MayOperate {
     Arc::new(move |metadata: &MetadataMap| {
@@ -322,7 +300,7 @@ pub fn may_operate(tokens: Arc<Tokens>) -> MayOperate {
             return Ok(());
         }
         tokens
-            .caller(metadata, &http::Extensions::new(), Scope::Operate)
+            .caller(metadata, &::http::Extensions::new(), Scope::Operate)
             .map(drop)
             .map_err(Status::from)
     })

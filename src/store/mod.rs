@@ -13,6 +13,7 @@ pub mod sqlite;
 #[cfg(test)]
 mod conformance;
 
+mod enrolling;
 mod error;
 mod values;
 
@@ -30,10 +31,11 @@ use crate::{
     exchange::{Direction, Entry, Place},
 };
 
+pub use enrolling::{Invitation, InvitationUse, IssuedCertificate, RefusedJoin};
 pub use error::StoreError;
 pub use values::{
-    AcceptBatch, ComplaintRecord, CopyWanted, Counts, EarlierInbox, EndedEpoch, Heads,
-    HistoryRecord, IncomingEntry, JournalEntry, NewSubmission, Receipt, ReceiveBatch,
+    AcceptBatch, ComplaintRecord, CopyWanted, Counts, DeadLetter, EarlierInbox, EndedEpoch, Heads,
+    HistoryRecord, IncomingEntry, JournalEntry, NewSubmission, Pruned, Receipt, ReceiveBatch,
     ReceivedEntry, Registry, SessionToken, SubmitRefusal, ToldBefore, UnmappedStatus,
 };
 
@@ -148,9 +150,10 @@ pub trait Store: Send + Sync + 'static {
         complaint: &ComplaintId,
     ) -> Answer<'_, Option<Receipt>>;
 
-    /// The hub's decision on an event that this node has handed up, once it is
-    /// stored here. Whoever waits must look at the receipt as well: it may have
-    /// come before.
+    /// The hub's decision on an event that this node has handed up, as soon as
+    /// it comes: it is on the hub's disk, and whatever is asked here afterwards
+    /// finds it. Whoever waits must look at the receipt as well: it may have come
+    /// before.
     fn expect(&self, event: &EventId) -> oneshot::Receiver<Decision>;
 
     /// Outcomes counted since the store was made.
@@ -162,6 +165,22 @@ pub trait Store: Send + Sync + 'static {
 
     /// These have a row now and are no work any more.
     fn forget_unmapped(&self, party: &PartyId, statuses: Vec<UnmappedStatus>) -> Answer<'_, ()>;
+
+    /// What a person can settle at this node, in the order of its journals, after
+    /// an id (0: from the beginning), at most `limit` and 1 000; of one party, if
+    /// it is named. At the hub: submissions that are parked, without those that
+    /// repeat one of them. At an adapter: deliveries whose header or event it
+    /// could not read.
+    fn dead_letters(
+        &self,
+        only: Option<&PartyId>,
+        after: u64,
+        limit: usize,
+    ) -> Answer<'_, Vec<DeadLetter>>;
+
+    /// How many deliveries of this party the node could not read and nobody has
+    /// settled, counted up to 1 000; 0 at a hub.
+    fn unread(&self, party: &PartyId) -> Answer<'_, u64>;
 
     /// Commits a small row: shows that the store can write now.
     fn probe(&self) -> Answer<'_, ()>;
@@ -209,6 +228,30 @@ pub trait AdapterStore: Store {
         entries: Vec<ReceivedCopy>,
     ) -> Answer<'_, Option<CopyWanted>>;
 
+    /// Takes from a delivery of this (epoch, position) what could not be read when
+    /// it came: view, history, effects, decisions. It never sets a complaint back
+    /// and leaves journal and inbox as they are. `false`: it is none of those, or
+    /// still can't be read.
+    fn read_again(
+        &self,
+        party: &PartyId,
+        place: (u64, u64),
+        received: ReceivedEntry,
+    ) -> Answer<'_, bool>;
+
+    /// Takes a delivery of this (epoch, position) out of what could not be read;
+    /// nothing else changes. `false`: it is none of those.
+    fn drop_unread(&self, party: &PartyId, place: (u64, u64)) -> Answer<'_, bool>;
+
+    /// Lets go of bytes and parts of own submissions that were stored before a
+    /// moment, in pages: those that are acknowledged, whose decision is here and
+    /// final (not parked), and was taken over by the local system. They stay
+    /// known by event id, outcome and mac, their chains stay, and they are never
+    /// sent again. Decisions count as taken over once the local system has
+    /// consumed through where the deliveries stood at a call of this after they
+    /// had come.
+    fn prune(&self, party: &PartyId, before: Micros) -> Answer<'_, Pruned>;
+
     /// A node that lost its disk takes over how far its local system had
     /// consumed. Only ever raises the mark, also beyond the head.
     fn adopt_consumed(&self, party: &PartyId, through: u64) -> Answer<'_, ()>;
@@ -239,6 +282,31 @@ pub trait HubStore: Store {
     /// behind the deliveries of the one in force. Nothing is put there twice,
     /// but when this was cut by a crash; a node knows again what it has had.
     fn catch_up(&self, party: &PartyId, node_epoch: u64, received: u64) -> Answer<'_, ()>;
+
+    /// Decides the parked submission at this (epoch, position) once more; `event`
+    /// is what its bytes mean. If it is not parked any more then, that decision
+    /// replaces the first one, stands in the author's deliveries as a set of its
+    /// own, and is what every parked repetition of the submission repeats from
+    /// now on (each told in the same way); one transaction. If it parks again
+    /// nothing changes. `None`: no submission is parked there, or it only repeats
+    /// another one.
+    fn decide_again(
+        &self,
+        party: &PartyId,
+        place: (u64, u64),
+        event: Event,
+        now: Micros,
+    ) -> Answer<'_, Option<Decision>>;
+
+    /// As [`HubStore::decide_again`], with this rejection instead of deciding; its
+    /// texts are kept no longer.
+    fn drop_parked(
+        &self,
+        party: &PartyId,
+        place: (u64, u64),
+        rejection: Rejection,
+        now: Micros,
+    ) -> Answer<'_, Option<Decision>>;
 
     /// Keeps a place of a deliveries journal that the link computed, so that
     /// [`Store::place_at`] need not hash from the beginning.
@@ -281,6 +349,41 @@ pub trait HubStore: Store {
 
     /// Open complaints in national triage.
     fn in_triage(&self) -> Answer<'_, u64>;
+
+    /// Adds an invitation, open: `revoked_at` and `used` are not looked at.
+    fn put_invitation(&self, invitation: Invitation) -> Answer<'_, ()>;
+
+    /// The invitation of this id.
+    fn invitation(&self, id: &str) -> Answer<'_, Option<Invitation>>;
+
+    /// Invitations, the newest first, at most 1000.
+    fn invitations(&self) -> Answer<'_, Vec<Invitation>>;
+
+    /// Takes an invitation back; the first time counts. `false`: there is none
+    /// of this id.
+    fn revoke_invitation(&self, id: &str, now: Micros) -> Answer<'_, bool>;
+
+    /// Keeps that a certificate was issued. For an invitation (`used`, which
+    /// goes with `certificate.invitation`) it is marked as used in the same
+    /// commit, and keeps when it was used first. `false`, and nothing is kept:
+    /// by then it is revoked, expired at `used.at`, used with another key, or
+    /// not there. Of two that come at once one wins.
+    fn record_issued(
+        &self,
+        certificate: IssuedCertificate,
+        used: Option<InvitationUse>,
+    ) -> Answer<'_, bool>;
+
+    /// Certificates that were issued to a party, the newest first, at most
+    /// 1000.
+    fn issued_to(&self, party: &PartyId) -> Answer<'_, Vec<IssuedCertificate>>;
+
+    /// Keeps that an attempt to join was refused; of all only the newest 1000
+    /// stay.
+    fn note_refused_join(&self, refused: RefusedJoin) -> Answer<'_, ()>;
+
+    /// Refused attempts, the newest first, at most 100.
+    fn refused_joins(&self) -> Answer<'_, Vec<RefusedJoin>>;
 }
 
 /// An entry as it travels, with its position.

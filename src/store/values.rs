@@ -180,6 +180,47 @@ pub struct ReceivedEntry {
     pub event: Option<Event>,
 }
 
+impl ReceivedEntry {
+    /// Whether this version could read all of it.
+    pub fn is_readable(&self) -> bool {
+        match &self.record {
+            Some(DeliveryRecord::Event(_)) => self.event.is_some() || self.entry.event.is_empty(),
+            Some(DeliveryRecord::Decisions(_)) => true,
+            None => false,
+        }
+    }
+}
+
+/// Something that a person may have to look at: a submission that the hub
+/// refused or parked, or a delivery that a node could not read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeadLetter {
+    /// Its place in the order in which letters are listed; only a number.
+    pub id: u64,
+    /// Whose journal.
+    pub party: PartyId,
+    /// In which epoch of it; at a node, 0 for a submission that waits to go
+    /// again.
+    pub epoch: u64,
+    /// Where in it.
+    pub position: u64,
+    /// When this node stored it.
+    pub stored_at: Micros,
+    /// Of a submission, what the hub said; `None`: a delivery.
+    pub decision: Option<Decision>,
+    /// Header and event, without parts.
+    pub entry: Entry,
+}
+
+/// What a node has let go of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pruned {
+    /// Own submissions.
+    pub entries: u64,
+    /// Bytes of their events and parts.
+    pub bytes: u64,
+}
+
 /// Consecutive deliveries that came over a link.
 #[derive(Debug, Clone)]
 pub struct ReceiveBatch {

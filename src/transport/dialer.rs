@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint, Uri};
 
@@ -13,7 +13,11 @@ use crate::identity::{
     Material, PeerIdentity, PeerRole, Presented, Refusal, TrustDomain, intercepted, refused_hub,
 };
 
-use super::{LastWords, Proxy, watched::Watched};
+use super::{
+    LastWords, Proxy,
+    network::{Network, Stream, Tcp},
+    watched::Watched,
+};
 
 /// Whom to dial.
 #[derive(Debug, Clone)]
@@ -78,8 +82,37 @@ pub async fn dial(
     material: &Material,
     trust_domain: &TrustDomain,
 ) -> Result<Dialed, DialError> {
-    let connecting = connect(options, material, trust_domain);
-    let stream = timeout(options.connect_timeout, connecting)
+    dial_over(&Tcp, options, material, trust_domain).await
+}
+
+/// As [`dial`], over any network.
+///
+/// # Errors
+/// As [`dial`].
+pub async fn dial_over(
+    network: &dyn Network,
+    options: &DialOptions,
+    material: &Material,
+    trust_domain: &TrustDomain,
+) -> Result<Dialed, DialError> {
+    let connecting = connect(network, options, material, trust_domain);
+    let stream = in_time(options, connecting).await?;
+    let hub = check_hub(&stream, options, trust_domain)?;
+    let (stream, last_words) = Watched::new(stream);
+    let channel = channel(stream, &last_words, &options.name).await?;
+    Ok(Dialed {
+        channel,
+        hub,
+        last_words,
+    })
+}
+
+/// Waits for TCP and TLS together, at most as long as the options say.
+pub(super) async fn in_time<T>(
+    options: &DialOptions,
+    connecting: impl Future<Output = Result<T, DialError>>,
+) -> Result<T, DialError> {
+    timeout(options.connect_timeout, connecting)
         .await
         .map_err(|_| {
             let way = match &options.proxy {
@@ -91,25 +124,14 @@ pub async fn dial(
                 options.address,
                 options.connect_timeout.as_secs()
             ))
-        })??;
-    let hub = check_hub(&stream, options, trust_domain)?;
-    let (stream, last_words) = Watched::new(stream);
-    let channel = channel(stream, &last_words, &options.name).await?;
-    Ok(Dialed {
-        channel,
-        hub,
-        last_words,
-    })
+        })?
 }
 
-async fn connect(
+/// The way up to the hub, and the name that its certificate must have.
+pub(super) async fn reach_hub(
+    network: &dyn Network,
     options: &DialOptions,
-    material: &Material,
-    trust_domain: &TrustDomain,
-) -> Result<TlsStream<TcpStream>, DialError> {
-    let (config, presented) = material
-        .client_config()
-        .map_err(|error| DialError::refused(error.reason, error.why))?;
+) -> Result<(Stream, ServerName<'static>), DialError> {
     let name = ServerName::try_from(options.name.clone()).map_err(|_| {
         DialError::refused(
             "WRONG_NAME",
@@ -120,18 +142,34 @@ async fn connect(
         )
     })?;
     let stream = match &options.proxy {
-        None => tcp(&options.address, "hub").await?,
-        Some(proxy) => proxy.connect(&options.address).await?,
+        None => reach(network, &options.address, "hub").await?,
+        Some(proxy) => proxy.connect(network, &options.address).await?,
     };
-    let _ = stream.set_nodelay(true);
+    Ok((stream, name))
+}
+
+async fn connect(
+    network: &dyn Network,
+    options: &DialOptions,
+    material: &Material,
+    trust_domain: &TrustDomain,
+) -> Result<TlsStream<Stream>, DialError> {
+    let (config, presented) = material
+        .client_config()
+        .map_err(|error| DialError::refused(error.reason, error.why))?;
+    let (stream, name) = reach_hub(network, options).await?;
     TlsConnector::from(config)
         .connect(name, stream)
         .await
         .map_err(|error| tls_error(&error, options, material, &presented, trust_domain))
 }
 
-pub(super) async fn tcp(address: &str, whose: &str) -> Result<TcpStream, DialError> {
-    TcpStream::connect(address).await.map_err(|error| {
+pub(super) async fn reach(
+    network: &dyn Network,
+    address: &str,
+    whose: &str,
+) -> Result<Stream, DialError> {
+    network.connect(address).await.map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::ConnectionRefused => "nothing listens there: is it running?",
             _ => "check the address, the line and firewalls",
@@ -174,7 +212,7 @@ fn tls_error(
 }
 
 fn check_hub(
-    stream: &TlsStream<TcpStream>,
+    stream: &TlsStream<Stream>,
     options: &DialOptions,
     trust_domain: &TrustDomain,
 ) -> Result<PeerIdentity, DialError> {
@@ -208,7 +246,7 @@ fn check_hub(
 
 /// A channel over this one connection: when it ends, the link dials again, so
 /// that every connection passes the checks above.
-async fn channel(
+pub(super) async fn channel(
     stream: Watched,
     last_words: &LastWords,
     name: &str,

@@ -20,28 +20,28 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     time::timeout,
 };
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::{LazyConfigAcceptor, TlsConnector};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Uri, server::Connected};
 
 use crate::identity::{DoorMaterial, door_client_config};
 
+use super::{
+    network::Stream,
+    pending::{answered, places},
+};
+
 /// Connections of one door at once; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 1_024;
-/// Handshakes at once: they cost CPU, and a caller may be slow on purpose.
-const MAX_HANDSHAKES: usize = 32;
 /// Longest handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Who owns the socket, and its group.
 const SOCKET_MODE: u32 = 0o660;
 
-trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-
 /// A connection to a door.
 pub struct DoorStream {
-    io: Box<dyn Io>,
+    io: Stream,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -214,7 +214,7 @@ async fn accept(
     stop: CancellationToken,
 ) {
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let handshakes = Arc::new(Semaphore::new(places()));
     loop {
         let next = async {
             let permit = connections.clone().acquire_owned().await;
@@ -270,7 +270,7 @@ async fn finish(
     raw: Raw,
     tls: Option<(Arc<DoorMaterial>, &'static [u8])>,
     slots: &Semaphore,
-) -> Option<Box<dyn Io>> {
+) -> Option<Stream> {
     let stream = match raw {
         Raw::Unix(stream) => return Some(Box::new(stream)),
         Raw::Tcp(stream) => stream,
@@ -280,9 +280,10 @@ async fn finish(
         return Some(Box::new(stream));
     };
     let work = async {
-        let _slot = slots.acquire().await.ok()?;
         let config = material.server_config(protocol).ok()?;
-        TlsAcceptor::from(config).accept(stream).await.ok()
+        let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
+        let accept = hello.await.ok()?.into_stream(config);
+        answered(slots, accept).await?.ok()
     };
     match timeout(HANDSHAKE, work).await {
         Ok(Some(stream)) => Some(Box::new(stream)),

@@ -9,9 +9,9 @@ use std::{
     time::Duration,
 };
 
+use rustls_pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
-    net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     time::timeout,
 };
@@ -20,11 +20,16 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-use crate::identity::{Material, PeerIdentity, Refusal, TrustDomain, refused_caller};
+use crate::identity::{
+    JOIN_PROTOCOL, Material, PeerIdentity, Presented, Refusal, TrustDomain, refused_caller,
+};
 
 use super::{
     live::{Entry, LiveConnections},
+    network::{Network as _, Port, Stream, Tcp},
+    pending::{Pending, Turn, answered, places},
     refusals::Refusals,
+    visitor::{Visitor, Visitors},
 };
 
 /// How long a refused caller's bytes are taken and thrown away. To close a
@@ -39,8 +44,10 @@ const LINGER_BYTES: u64 = 64 * 1024;
 pub struct ListenerOptions {
     /// Connections at once; more wait in the kernel's queue.
     pub max_connections: usize,
-    /// Handshakes at once: they cost CPU, and a peer may be slow on purpose.
+    /// Hellos that are answered at once: that is what costs CPU.
     pub max_handshakes: usize,
+    /// Handshakes under way from one address; beyond it those that stall are cut.
+    pub max_pending_per_address: usize,
     /// Longest handshake.
     pub handshake_timeout: Duration,
 }
@@ -49,7 +56,9 @@ impl Default for ListenerOptions {
     fn default() -> Self {
         Self {
             max_connections: 4_096,
-            max_handshakes: 64,
+            max_handshakes: places(),
+            // A sixteenth of the connections.
+            max_pending_per_address: 256,
             handshake_timeout: Duration::from_secs(10),
         }
     }
@@ -62,11 +71,13 @@ pub struct PeerInfo {
     pub remote: SocketAddr,
     /// What its certificate, which has been verified, says.
     pub identity: Arc<PeerIdentity>,
+    /// That certificate.
+    pub certificate: Arc<CertificateDer<'static>>,
 }
 
 /// A connection whose peer has been verified.
 pub struct Connection {
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<Stream>,
     peer: PeerInfo,
     is_cut: Pin<Box<WaitForCancellationFutureOwned>>,
     _entry: Entry,
@@ -130,13 +141,13 @@ impl AsyncWrite for Connection {
 
 /// A bound port.
 pub struct Listener {
-    socket: TcpListener,
-    address: SocketAddr,
+    port: Box<dyn Port>,
     material: watch::Receiver<Arc<Material>>,
     trust_domain: TrustDomain,
     options: ListenerOptions,
     connections: LiveConnections,
     refusals: Refusals,
+    visitors: Option<Visitors>,
 }
 
 impl Listener {
@@ -150,24 +161,43 @@ impl Listener {
         trust_domain: TrustDomain,
         options: ListenerOptions,
     ) -> io::Result<Self> {
-        let socket = TcpListener::bind(address).await.map_err(|error| {
+        let port = Tcp.bind(address).await.map_err(|error| {
             io::Error::new(error.kind(), format!("can't listen on {address}: {error}"))
         })?;
-        let address = socket.local_addr()?;
-        Ok(Self {
-            socket,
-            address,
+        Ok(Self::on(port, material, trust_domain, options))
+    }
+
+    /// Listens on a port of any network.
+    pub fn on(
+        port: Box<dyn Port>,
+        material: watch::Receiver<Arc<Material>>,
+        trust_domain: TrustDomain,
+        options: ListenerOptions,
+    ) -> Self {
+        Self {
+            port,
             material,
             trust_domain,
             options,
             connections: LiveConnections::default(),
             refusals: Refusals::default(),
-        })
+            visitors: None,
+        }
+    }
+
+    /// From now on callers without certificate are let in as visitors, if they
+    /// say first that they come to join. They come out here, as connections of
+    /// another kind: nothing that is served to [`Listener::incoming`] can be
+    /// reached by them.
+    pub fn visitors(&mut self) -> ReceiverStream<io::Result<Visitor>> {
+        let (visitors, connections) = Visitors::new();
+        self.visitors = Some(visitors);
+        connections
     }
 
     /// The address that was taken.
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.port.local_addr()
     }
 
     /// The connections that are open.
@@ -180,7 +210,7 @@ impl Listener {
         self.refusals.clone()
     }
 
-    /// Accepts until `stop`; every connection that comes out is verified.
+    /// Accepts until `stop`; every connection that comes out here is verified.
     pub fn incoming(self, stop: CancellationToken) -> ReceiverStream<io::Result<Connection>> {
         let (ready, connections) = mpsc::channel(16);
         tokio::spawn(self.accept(ready, stop));
@@ -189,11 +219,12 @@ impl Listener {
 
     async fn accept(self, ready: mpsc::Sender<io::Result<Connection>>, stop: CancellationToken) {
         let connections = Arc::new(Semaphore::new(self.options.max_connections));
-        let handshakes = Arc::new(Semaphore::new(self.options.max_handshakes));
+        let places = Arc::new(Semaphore::new(self.options.max_handshakes));
+        let pending = Pending::new(self.options.max_pending_per_address);
         loop {
             let next = async {
                 let permit = connections.clone().acquire_owned().await;
-                (self.socket.accept().await, permit)
+                (self.port.accept().await, permit)
             };
             let (accepted, permit) = tokio::select! {
                 () = stop.cancelled() => return,
@@ -213,14 +244,16 @@ impl Listener {
             let handshake = Handshake {
                 material: self.material.borrow().clone(),
                 trust_domain: self.trust_domain.clone(),
-                slots: handshakes.clone(),
+                places: places.clone(),
                 longest: self.options.handshake_timeout,
                 connections: self.connections.clone(),
                 refusals: self.refusals.clone(),
+                visitors: self.visitors.clone(),
             };
             let ready = ready.clone();
+            let turn = pending.begin(remote.ip());
             tokio::spawn(async move {
-                if let Some(connection) = handshake.run(stream, remote, permit).await {
+                if let Some(connection) = handshake.run(stream, remote, permit, turn).await {
                     let _ = ready.send(Ok(connection)).await;
                 }
             });
@@ -229,10 +262,7 @@ impl Listener {
 }
 
 /// Reads the caller's first words.
-async fn hello(
-    stream: TcpStream,
-) -> Result<StartHandshake<TcpStream>, (Refusal, Option<TcpStream>)> {
-    let _ = stream.set_nodelay(true);
+async fn hello(stream: Stream) -> Result<StartHandshake<Stream>, (Refusal, Option<Stream>)> {
     let mut acceptor = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
     let error = match (&mut acceptor).await {
         Ok(hello) => return Ok(hello),
@@ -254,72 +284,77 @@ async fn hello(
 struct Handshake {
     material: Arc<Material>,
     trust_domain: TrustDomain,
-    slots: Arc<Semaphore>,
+    places: Arc<Semaphore>,
     longest: Duration,
     connections: LiveConnections,
     refusals: Refusals,
+    visitors: Option<Visitors>,
+}
+
+/// Who is there, once TLS has been spoken.
+enum Caller {
+    Verified(
+        TlsStream<Stream>,
+        Arc<PeerIdentity>,
+        Arc<CertificateDer<'static>>,
+    ),
+    Visitor(TlsStream<Stream>),
+}
+
+/// Whether a caller says that it comes to join, and for nothing else.
+fn comes_to_join(hello: &StartHandshake<Stream>) -> bool {
+    let hello = hello.client_hello();
+    let only = hello.alpn().map(|protocols| {
+        let protocols: Vec<&[u8]> = protocols.collect();
+        protocols == [JOIN_PROTOCOL]
+    });
+    only.unwrap_or(false)
 }
 
 impl Handshake {
     async fn run(
         self,
-        stream: TcpStream,
+        stream: Stream,
         remote: SocketAddr,
         permit: OwnedSemaphorePermit,
+        turn: Turn,
     ) -> Option<Connection> {
-        // Whoever connects and says nothing costs a socket; a place in the
-        // queue for TLS is only for those who have begun to speak it.
-        let hello = match timeout(self.longest, hello(stream)).await {
-            Ok(Ok(hello)) => hello,
-            Ok(Err((refusal, stream))) => {
-                self.refusals.note(remote, &refusal);
-                linger(stream?).await;
-                return None;
-            }
-            Err(_) => {
-                self.refusals.note(remote, &self.too_slow());
-                return None;
-            }
+        let shaken = tokio::select! {
+            shaken = timeout(self.longest, self.shake_hands(stream)) => match shaken {
+                Ok(shaken) => shaken,
+                Err(_) => Err((self.too_slow(), None)),
+            },
+            () = turn.cut() => Err((crowded(), None)),
         };
-        // A caller is not to blame for the time that others take.
-        let slot = match timeout(self.longest, self.slots.clone().acquire_owned()).await {
-            Ok(slot) => slot.ok()?,
-            Err(_) => {
-                let refusal = Refusal {
-                    reason: "TOO_MANY_HANDSHAKES",
-                    why: "others kept this hub busy with TLS for too long; the caller comes back"
-                        .to_owned(),
-                };
-                self.refusals.note(remote, &refusal);
-                return None;
+        drop(turn);
+        match shaken {
+            Ok(Caller::Visitor(stream)) => {
+                let visitors = self.visitors.as_ref()?;
+                if let Err(refusal) = visitors.admit(stream, remote, permit) {
+                    self.refusals.note(remote, &refusal);
+                }
+                None
             }
-        };
-        let shaken = timeout(self.longest, self.shake_hands(hello)).await;
-        drop(slot);
-        let refused = match shaken {
-            Ok(Ok((stream, identity))) => {
+            Ok(Caller::Verified(stream, identity, certificate)) => {
                 let (entry, is_cut) = self.connections.add(identity.clone());
-                return Some(Connection {
+                Some(Connection {
                     stream,
-                    peer: PeerInfo { remote, identity },
+                    peer: PeerInfo {
+                        remote,
+                        identity,
+                        certificate,
+                    },
                     is_cut: Box::pin(is_cut),
                     _entry: entry,
                     _permit: permit,
-                });
+                })
             }
-            Ok(Err((refusal, stream))) => {
+            Err((refusal, stream)) => {
                 self.refusals.note(remote, &refusal);
-                stream
-            }
-            Err(_) => {
-                self.refusals.note(remote, &self.too_slow());
+                linger(stream?).await;
                 None
             }
-        };
-        if let Some(stream) = refused {
-            linger(stream).await;
         }
-        None
     }
 
     fn too_slow(&self) -> Refusal {
@@ -334,23 +369,35 @@ impl Handshake {
 
     /// The verified connection and who it is; else why not, and the socket, so
     /// that the alert reaches the caller.
-    async fn shake_hands(
-        &self,
-        hello: StartHandshake<TcpStream>,
-    ) -> Result<(TlsStream<TcpStream>, Arc<PeerIdentity>), (Refusal, Option<TcpStream>)> {
+    async fn shake_hands(&self, stream: Stream) -> Result<Caller, (Refusal, Option<Stream>)> {
         let refused = |reason, why: String| Err((Refusal { reason, why }, None));
-        let (config, presented) = match self.material.server_config() {
+        let hello = hello(stream).await?;
+        let comes_to_join = comes_to_join(&hello);
+        let is_visitor = comes_to_join && self.visitors.is_some();
+        let found = match is_visitor {
+            true => self
+                .material
+                .visitor_config()
+                .map(|config| (config, Presented::default())),
+            false => self.material.server_config(),
+        };
+        let (config, presented) = match found {
             Ok(config) => config,
             Err(error) => return refused(error.reason, error.why),
         };
         let accept = hello.into_stream(config).into_fallible();
-        let stream = match accept.await {
-            Ok(stream) => stream,
-            Err((error, stream)) => {
+        let stream = match answered(&self.places, accept).await {
+            None => return refused("HUB_STOPS", "this hub is stopping".to_owned()),
+            Some(Ok(stream)) => stream,
+            Some(Err((error, stream))) => {
                 let tls = error
                     .get_ref()
                     .and_then(|inner| inner.downcast_ref::<rustls::Error>());
                 let refusal = match tls {
+                    Some(_) if comes_to_join && !is_visitor => Refusal {
+                        reason: "ENROLMENT_OFF",
+                        why: "a caller comes to join, and this hub has no [enrolment]".to_owned(),
+                    },
                     Some(tls) => {
                         refused_caller(tls, presented.claimed(&self.trust_domain).as_ref())
                     }
@@ -362,18 +409,29 @@ impl Handshake {
                 return Err((refusal, Some(stream)));
             }
         };
+        if is_visitor {
+            return Ok(Caller::Visitor(stream));
+        }
         let (_, session) = stream.get_ref();
         let Some(leaf) = session.peer_certificates().and_then(|chain| chain.first()) else {
             return refused("NO_CERTIFICATE", "the caller has no certificate".to_owned());
         };
+        let certificate = Arc::new(leaf.clone().into_owned());
         match PeerIdentity::of(leaf, &self.trust_domain) {
-            Ok(identity) => Ok((stream, Arc::new(identity))),
+            Ok(identity) => Ok(Caller::Verified(stream, Arc::new(identity), certificate)),
             Err(error) => refused(error.reason, error.why),
         }
     }
 }
 
-async fn linger(mut stream: TcpStream) {
+fn crowded() -> Refusal {
+    Refusal {
+        reason: "TOO_MANY_HANDSHAKES",
+        why: "its address has more unfinished handshakes than one may have, and this one had stalled: somebody there holds connections open, or the line is very slow".to_owned(),
+    }
+}
+
+async fn linger(mut stream: Stream) {
     let _ = stream.shutdown().await;
     let mut rest = stream.take(LINGER_BYTES);
     let _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;

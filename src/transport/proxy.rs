@@ -4,12 +4,12 @@
 use std::{fmt, io};
 
 use base64::Engine as _;
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::TcpStream,
-};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
-use super::dialer::{DialError, tcp};
+use super::{
+    dialer::{DialError, reach},
+    network::{Network, Stream},
+};
 
 /// Largest answer of a proxy that is read.
 const ANSWER_BYTES: u64 = 16 * 1024;
@@ -33,9 +33,13 @@ impl fmt::Debug for Proxy {
 
 impl Proxy {
     /// A connection to `target` through it.
-    pub(super) async fn connect(&self, target: &str) -> Result<TcpStream, DialError> {
+    pub(super) async fn connect(
+        &self,
+        network: &dyn Network,
+        target: &str,
+    ) -> Result<Stream, DialError> {
         let address = &self.address;
-        let mut stream = tcp(address, "proxy").await?;
+        let mut stream = reach(network, address, "proxy").await?;
         let failed = |error: io::Error| {
             DialError::unreachable(format!("the proxy {address} ended the connection: {error}"))
         };

@@ -9,15 +9,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
 use crate::identity::refusal;
 
-use super::DialError;
+use super::{DialError, network::Stream};
 
 /// What ended a connection, if TLS knows. (HTTP/2 keeps only the text of an
 /// error of its connection, so the error itself is kept here.)
@@ -49,12 +46,12 @@ impl LastWords {
 
 /// The connection.
 pub(super) struct Watched {
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<Stream>,
     last_words: LastWords,
 }
 
 impl Watched {
-    pub(super) fn new(stream: TlsStream<TcpStream>) -> (Self, LastWords) {
+    pub(super) fn new(stream: TlsStream<Stream>) -> (Self, LastWords) {
         let last_words = LastWords::default();
         let watched = Self {
             stream,

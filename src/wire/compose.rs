@@ -4,8 +4,8 @@
 use bytes::Bytes;
 
 use crate::domain::{
-    ComplaintId, Content, Digest, Event, EventBody, EventId, FieldError, Handover, IdempotencyKey,
-    Item, Micros, NamedAttachment, NewComplaint, NewEvent, Part, PartyId,
+    ComplaintId, Content, Event, EventBody, EventId, FieldError, Handover, IdempotencyKey, Item,
+    Micros, NamedAttachment, NewComplaint, NewEvent, Part, PartyId,
 };
 
 use super::{
@@ -38,8 +38,6 @@ pub struct Composed {
     pub event_bytes: Bytes,
     /// The parts that the event names, all present.
     pub parts: Vec<Part>,
-    /// The same whenever the same fields are handed over.
-    pub handover_digest: Digest,
 }
 
 /// Composes an event. `salt` gives fresh random bytes at each call.
@@ -63,7 +61,6 @@ pub fn compose(
         event_bytes: encode_event(&event),
         event,
         parts,
-        handover_digest: handover.digest(),
     })
 }
 

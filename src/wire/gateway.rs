@@ -305,7 +305,9 @@ pub fn receipt_to_proto(
 /// An event as a local system reads it: with its parts in plain fields.
 pub fn inbox_event(header: Option<&EventHeader>, entry: &Entry) -> v1::InboxEvent {
     use prost::Message as _;
-    let event = v1::Event::decode(entry.event.clone()).ok();
+    // Empty: its bytes are not at this node.
+    let bytes = Some(&entry.event).filter(|bytes| !bytes.is_empty());
+    let event = bytes.and_then(|bytes| v1::Event::decode(bytes.clone()).ok());
     let mut withheld_parts = Vec::new();
     let mut erased_parts = Vec::new();
     let mut content = None;

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::domain::{
-    ComplaintId, Decision, DecisionSet, DeliveryRecord, EventHeader, EventId, FieldError,
-    InstitutionCode, PartyId, Rejection, TrackingId, Unreadable,
+    ComplaintId, Decision, DecisionSet, DeliveryRecord, EventHeader, EventId, InstitutionCode,
+    Outcome, PartyId, Rejection, RejectionReason, TrackingId, Unreadable,
 };
 
 use super::{
@@ -172,8 +172,16 @@ fn decision_from_proto(decision: v1::Decision) -> Parsed<Decision> {
         }
         id16(field, bytes).map(Some)
     };
+    // An outcome that is not known here must not cost the rest of its set. What
+    // became of the submission nobody knows here: as good as parked, which is
+    // not final.
+    let known = outcome_from(outcome);
+    let mut rejection = rejection.map(rejection_from_proto).transpose()?;
+    if known.is_none() {
+        rejection.get_or_insert_with(|| Rejection::unknown_outcome(outcome));
+    }
     Ok(Decision {
-        outcome: outcome_from(outcome).ok_or_else(|| unknown_value("outcome", outcome))?,
+        outcome: known.unwrap_or(Outcome::Parked),
         event_id: id("event_id", &event_id)?.map(EventId::from_bytes),
         complaint_id: id("complaint_id", &complaint_id)?.map(ComplaintId::from_bytes),
         revision,
@@ -181,7 +189,7 @@ fn decision_from_proto(decision: v1::Decision) -> Parsed<Decision> {
         handler: optional_id("handler", &handler, InstitutionCode::parse)?,
         tracking_id: optional_id("tracking_id", &tracking_id, TrackingId::parse)?,
         duplicate_of,
-        rejection: rejection.map(rejection_from_proto).transpose()?,
+        rejection,
         answer_missing,
     })
 }
@@ -213,9 +221,16 @@ fn rejection_from_proto(rejection: v1::Rejection) -> Parsed<Rejection> {
     } = rejection;
     let stored = optional_digest("rejection.stored_digest", &stored_digest)?;
     let refused = optional_digest("rejection.refused_digest", &refused_digest)?;
+    let reason = reason_from(reason);
+    let (mut text_id, mut text_en) = (text_id, text_en);
+    if let (RejectionReason::Unknown(number), true) =
+        (reason, text_id.is_empty() && text_en.is_empty())
+    {
+        let told = Rejection::unknown_reason(number);
+        (text_id, text_en) = (told.text_id, told.text_en);
+    }
     Ok(Rejection {
-        reason: reason_from(reason)
-            .ok_or_else(|| FieldError::new("rejection.reason", "is not known here"))?,
+        reason,
         fields,
         text_id,
         text_en,

@@ -171,24 +171,35 @@ enumeration!(
     Rejected,
     Parked
 );
-enumeration!(
-    reason_to,
-    reason_from,
-    RejectionReason,
-    RejectionReason,
-    Unreadable,
-    InvalidEvent,
-    ForgedId,
-    Conflict,
-    UnknownComplaint,
-    NotPermitted,
-    IllegalMove,
-    StaleRevision,
-    UnknownInstitution,
-    TooManyEvents,
-    ReferenceTaken,
-    UnmappedStatus
-);
+
+/// A reason as a number of the contract; one that is not known here keeps its
+/// own.
+pub(super) fn reason_to(reason: RejectionReason) -> i32 {
+    let reason = match reason {
+        RejectionReason::Unreadable => v1::RejectionReason::Unreadable,
+        RejectionReason::InvalidEvent => v1::RejectionReason::InvalidEvent,
+        RejectionReason::ForgedId => v1::RejectionReason::ForgedId,
+        RejectionReason::Conflict => v1::RejectionReason::Conflict,
+        RejectionReason::UnknownComplaint => v1::RejectionReason::UnknownComplaint,
+        RejectionReason::NotPermitted => v1::RejectionReason::NotPermitted,
+        RejectionReason::IllegalMove => v1::RejectionReason::IllegalMove,
+        RejectionReason::StaleRevision => v1::RejectionReason::StaleRevision,
+        RejectionReason::UnknownInstitution => v1::RejectionReason::UnknownInstitution,
+        RejectionReason::TooManyEvents => v1::RejectionReason::TooManyEvents,
+        RejectionReason::ReferenceTaken => v1::RejectionReason::ReferenceTaken,
+        RejectionReason::UnmappedStatus => v1::RejectionReason::UnmappedStatus,
+        RejectionReason::Unknown(number) => return number,
+    };
+    reason as i32
+}
+
+/// The other way. A newer hub may have more reasons: what it says about the
+/// other submissions of a set must stay readable.
+pub(super) fn reason_from(number: i32) -> RejectionReason {
+    let known = RejectionReason::ALL.into_iter();
+    let mut same = known.filter(|reason| reason_to(*reason) == number);
+    same.next().unwrap_or(RejectionReason::Unknown(number))
+}
 enumeration!(
     role_to,
     role_from,

@@ -52,20 +52,23 @@ macro_rules! messages {
 messages! {
     AcknowledgeInboxRequest AcknowledgeInboxResponse Acknowledgement Alarm Archived Attachment
     AttachmentAdded AttachmentHeader Category Classified Closed ComplaintName ComplaintView
-    Content Copied CopyRequest Counts Decision Decisions Declined DeliveryHeader Drain Entries
+    Content Copied CopyRequest Counts DeadLetter DeadLetterCounts DeadLetterSelection Decision
+    Decisions Declined DeliveryHeader Drain DropDeadLettersRequest DropDeadLettersResponse Entries
     Entry Erased Escalated Event EventHeader ExchangeRequest ExchangeResponse FetchInboxRequest
     FetchInboxResponse Filed ForeignReference Forwarded Frame GetAttachmentRequest
     GetAttachmentResponse GetComplaintRequest GetComplaintResponse GetJournalChainRequest
     GetJournalChainResponse GetPolicyRequest GetPolicyResponse GetSyncStatusRequest
     GetSyncStatusResponse HandlingStarted Handover Heartbeat HistoryItem InboxEvent InboxItem
-    InformationRequested Institution InviteRequest InviteResponse ItemError JoinRequest
-    JoinResponse JournalState Limits ListInstitutionsRequest ListInstitutionsResponse
+    InformationRequested Institution Invitation InviteRequest InviteResponse IssuedCertificate ItemError JoinRequest
+    JoinResponse JournalState Limits ListCertificatesRequest ListCertificatesResponse
+    ListInstitutionsRequest ListInstitutionsResponse ListInvitationsRequest ListInvitationsResponse
     ListPartiesRequest ListPartiesResponse LocalStatus Merged NamedAttachment NewComplaint
     NewEvent Open Opened Part PartErased PartReference Party PartySync Place Postponed
     PreviousEpoch ProgressReported PutAttachmentRequest PutAttachmentResponse
-    PutInstitutionRequest PutInstitutionResponse PutPartyRequest PutPartyResponse Rated Receipt
+    PutInstitutionRequest PutInstitutionResponse PutPartyRequest PutPartyResponse Rated Receipt RefusedJoin
     Rejection RenewRequest RenewResponse Reopened Reporter ReporterReplied Responded
-    RevokeCertificateRequest RevokeCertificateResponse RoutingRule Sealed
+    RetryDeadLettersRequest RetryDeadLettersResponse RevokeCertificateRequest
+    RevokeCertificateResponse RevokeInvitationRequest RevokeInvitationResponse RoutingRule Sealed
     SetPartyEnabledRequest SetPartyEnabledResponse StatusMirrored SubmitRequest SubmitResponse
     SubmitStreamRequest SubmitStreamResponse UnmappedStatus UnreadableItem Verified VisibilityChanged Withdrawn Withheld
 }

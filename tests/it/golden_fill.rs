@@ -255,7 +255,9 @@ fn number_of(of: &str, name: &str) -> u64 {
         (_, "hops") => 2,
         (_, "expected_revision" | "revision") => 3,
         (_, "current_revision") => 4,
-        (_, "orphans" | "parked") => 1,
+        (_, "orphans" | "parked" | "unreadable") => 1,
+        (_, "valid_seconds") => 259_200,
+        (_, "after" | "next") => 68_719_476_748,
         (_, "offset" | "stored_bytes") => 131_072,
         (_, "first_position") => 9,
         (_, "last_position" | "head" | "submissions_head") => 14,
@@ -268,6 +270,9 @@ fn number_of(of: &str, name: &str) -> u64 {
         _ => panic!("say which number {of}.{name} holds"),
     }
 }
+
+/// Of the form of `domain/invitation.rs`.
+const LINE: &str = "jembatan1/pemda-33.74/hub.contoh.example:8443/t78x3meht78x3meht78x3meht78x3meht78x3meht78x3meht78g0000/k7qd2m9xpv4t8r1c0aehg53wznj6bfsyk7qd2m9x/1790000002/s408x57s";
 
 fn texts(of: &str, name: &str) -> &'static [&'static str] {
     match (of, name) {
@@ -284,6 +289,7 @@ fn texts(of: &str, name: &str) -> &'static [&'static str] {
         (_, "institutions" | "observes_institutions") => &["kl-pu", "pemda-33"],
         ("Sealed", "scheme") => &["age-x25519"],
         ("Sealed", "key_ids") => &["kunci-1", "kunci-2"],
+        (_, "which") => &["pemda-33.74/12", "d796c993-73f8-8a4d-bbd9-50feae044c33"],
         (_, "title") => &["Jalan berlubang"],
         (_, "body") => &["Sudah sebulan jalan di depan pasar berlubang."],
         ("Reporter", "address") => &["Jalan Contoh 9, Semarang"],
@@ -301,7 +307,13 @@ fn texts(of: &str, name: &str) -> &'static [&'static str] {
         ("LocalStatus" | "UnmappedStatus", "code") => &["followup"],
         ("Institution", "code") => &["pemda-33.74"],
         ("Category", "code") | (_, "category") => &["road-damage"],
-        ("JoinRequest", "code") => &["K7QD-2M9X-PV4T"],
+        ("JoinRequest", "code") => &["k7qd2m9xpv4t8r1c0aehg53wznj6bfsyk7qd2m9x"],
+        ("Invitation" | "InviteResponse" | "RevokeInvitationRequest", "id") | (_, "invitation") => {
+            &["k7qd2m9x"]
+        }
+        (_, "used_from" | "remote") => &["192.0.2.7"],
+        (_, "party_name") => &["Kota Semarang"],
+        ("RefusedJoin", "reason") => &["CODE_EXPIRED"],
         (_, "media_type") => &["image/jpeg"],
         (_, "kind") => &["complaint"],
         (_, "region") => &["33.74"],
@@ -325,7 +337,7 @@ fn texts(of: &str, name: &str) -> &'static [&'static str] {
         }
         (_, "serial") => &["5f3a9c01"],
         (_, "note") => &["kunci hilang"],
-        (_, "line") => &["hub.contoh.example:8443 sha256:d1d1d1d1 K7QD-2M9X-PV4T"],
+        (_, "line") => &[LINE],
         (_, "complaint_id") => &["6c5aff43-b551-8fe6-9f9c-da9ace00fc89"],
         (_, "event_id") => &["d796c993-73f8-8a4d-bbd9-50feae044c33"],
         (_, "after" | "through" | "cursor") => &["1790000000000000-21"],

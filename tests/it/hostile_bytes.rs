@@ -1,5 +1,5 @@
 //! Whatever bytes come: no decoder panics. A bounded run on stable beside the
-//! fuzz targets in `fuzz/`, which need a nightly compiler.
+//! fuzz targets in `fuzz/`, which take longer to build.
 
 use std::path::Path;
 

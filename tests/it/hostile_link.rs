@@ -229,7 +229,7 @@ fn entry_of(party: &PartyId, reference: &str) -> Entry {
         header: Bytes::new(),
         event: composed.event_bytes,
         parts: composed.parts,
-        handover_digest: Some(composed.handover_digest),
+        handover_digest: Some(handover.digest()),
     }
 }
 

@@ -205,7 +205,8 @@ impl World {
         Self::with_hub("")
     }
 
-    /// With more in the hub's settings, from the table `[door]` on.
+    /// With more in the hub's settings, from the table `[door]` on; LINKS in it
+    /// is the address of the links.
     pub(crate) fn with_hub(more: &str) -> Self {
         Self::made(more, "")
     }
@@ -224,6 +225,7 @@ impl World {
         issue(&authority, "hub", &hub);
         std::fs::write(directory.path().join("directory.toml"), PARTIES).unwrap();
         let links = free_port();
+        let more = more.replace("LINKS", &links.to_string());
         let config = directory.path().join("hub.toml");
         std::fs::write(
             &config,

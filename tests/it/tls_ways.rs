@@ -27,13 +27,13 @@ const CITY: &str = "pemda-33.74";
 
 /// An HTTP proxy that only knows CONNECT. Without the wanted credentials it
 /// asks for them; to a host that it does not allow it says no.
-struct HttpProxy {
-    address: SocketAddr,
-    connected: mpsc::UnboundedReceiver<String>,
+pub(crate) struct HttpProxy {
+    pub(crate) address: SocketAddr,
+    pub(crate) connected: mpsc::UnboundedReceiver<String>,
 }
 
 impl HttpProxy {
-    async fn start(credentials: Option<&str>, allowed: &'static str) -> Self {
+    pub(crate) async fn start(credentials: Option<&str>, allowed: &'static str) -> Self {
         let wanted = credentials.map(|credentials| {
             let basic = base64::engine::general_purpose::STANDARD.encode(credentials);
             format!("Proxy-Authorization: Basic {basic}\r\n")

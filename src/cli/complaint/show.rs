@@ -124,6 +124,15 @@ fn lines_of(step: &v1::HistoryItem) -> Vec<String> {
         0 => "not decided yet".to_owned(),
         revision => format!("revision {revision}"),
     };
+    if step.not_kept {
+        lines.push(format!("{revision}: an own event, no longer at this node"));
+        lines.push(format!("  {:<12}{}", "at the hub", at_hub(step, None)));
+        lines.push(format!(
+            "  {:<12}what it said: settled for longer than it is kept here, or lost with a disk; the hub has it",
+            "gone"
+        ));
+        return lines;
+    }
     let acting = if event.acting_institution.is_empty() {
         String::new()
     } else {
@@ -255,6 +264,28 @@ mod tests {
         view.revision = 1;
         let text = head(&view).join("\n");
         assert!(text.contains("handler       national triage"), "{text}");
+    }
+
+    /// Scenario: an own event that was accepted as revision 3 and whose bytes are
+    /// not at this node any more.
+    /// Guarantee: its revision and outcome stand there, it says what is gone and
+    /// who has it, and no kind or time is made up.
+    #[test]
+    fn what_is_not_kept_is_said() {
+        let step = v1::HistoryItem {
+            revision: 3,
+            progress: v1::Progress::Accepted as i32,
+            not_kept: true,
+            ..v1::HistoryItem::default()
+        };
+        let text = lines_of(&step).join("\n");
+        assert!(text.contains("revision 3: an own event"), "{text}");
+        assert!(text.contains("at the hub  accepted"), "{text}");
+        assert!(text.contains("the hub has it"), "{text}");
+        assert!(
+            !text.contains("unknown") && !text.contains("occurred"),
+            "{text}"
+        );
     }
 
     /// Scenario: an event with a part that is here, one that is withheld, and

@@ -196,7 +196,7 @@ pub(super) async fn nothing_poisonous_blocks(engine: &dyn Engine) {
     assert_eq!(world.hub.counts(&city()).await.unwrap().accepted, 1);
 }
 
-fn panics_on_poison(
+pub(super) fn panics_on_poison(
     known: Option<&crate::domain::Complaint>,
     event: &Event,
     context: Context<'_>,

@@ -2,10 +2,13 @@
 //! suite speaks with it through the traits only.
 
 mod deciding;
+mod enrolling;
 mod erasing;
+mod letters;
 mod moving;
 mod opening;
 mod overruling;
+mod pruning;
 mod referring;
 mod submitting;
 mod unmapped;
@@ -37,6 +40,14 @@ pub(crate) async fn run(engine: &dyn Engine) {
     moving::a_new_reader_gets_what_is_open(engine).await;
     overruling::merging_tells_both_sides(engine).await;
     referring::references_survive_a_lost_disk(engine).await;
+    letters::what_was_parked_is_decided_again(engine).await;
+    letters::what_was_parked_is_given_up(engine).await;
+    letters::what_is_final_stays(engine).await;
+    letters::what_could_not_be_read_is_read_again(engine).await;
+    pruning::only_what_is_settled_goes(engine).await;
+    pruning::pages_follow_each_other(engine).await;
+    enrolling::a_code_is_used_once(engine).await;
+    enrolling::what_was_refused_is_kept(engine).await;
     opening::a_lost_disk_comes_back(engine).await;
     opening::what_was_set_aside_goes_again(engine).await;
 }

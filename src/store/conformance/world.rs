@@ -219,7 +219,7 @@ pub(crate) fn incoming(entry: Entry) -> IncomingEntry {
     IncomingEntry { entry, event }
 }
 
-fn received(entry: Entry) -> ReceivedEntry {
+pub(crate) fn received(entry: Entry) -> ReceivedEntry {
     let record: Option<DeliveryRecord> = wire::decode_header(&entry.header).ok();
     let event = wire::decode_event(&entry.event).ok();
     ReceivedEntry {
@@ -246,7 +246,7 @@ fn compose(
         event: composed.event,
         event_bytes: composed.event_bytes,
         parts: composed.parts,
-        handover_digest: composed.handover_digest,
+        handover_digest: handover.digest(),
     }
 }
 

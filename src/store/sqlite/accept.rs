@@ -21,9 +21,10 @@ use super::{
     blob16, damaged,
     decisions::read_decision,
     deliver::{Current, Pending},
+    gone::gone_digest,
     journal::{NewRow, position_of},
     lookup::{Known, Whose, complaint_row, is_found_by_complaint},
-    view::{attached, complaint_at, load_complaint, reference_of},
+    view::{complaint_at, load_complaint, reference_of},
     writer::Tx,
 };
 
@@ -118,7 +119,22 @@ impl Tx<'_> {
         if let Some(known) = self.known_event(candidate, complaint)? {
             return Ok(known);
         }
-        let (decision, is_accepted) = match self.decide_new(candidate, complaint)? {
+        let (decision, is_accepted) = self.judge(candidate, complaint)?;
+        if !(is_accepted && is_found_by_complaint(event)) {
+            self.remember(&event.event_id, candidate.row)?;
+        }
+        Ok(decision)
+    }
+
+    /// Decides an event that is not known here, or was parked; whether it was
+    /// accepted now. An accepted one has its decision kept.
+    pub(super) fn judge(
+        &mut self,
+        candidate: &Candidate<'_>,
+        complaint: Option<i64>,
+    ) -> Result<(Decision, bool), StoreError> {
+        let event = candidate.event;
+        Ok(match self.decide_new(candidate, complaint)? {
             Ok(verdict) => (self.accepted(candidate, complaint, verdict)?, true),
             Err(Refusal::Duplicate(decision)) => (*decision, false),
             Err(Refusal::Rejected(rejection)) => (refused(Some(event), rejection), false),
@@ -129,11 +145,7 @@ impl Tx<'_> {
                 },
                 false,
             ),
-        };
-        if !(is_accepted && is_found_by_complaint(event)) {
-            self.remember(&event.event_id, candidate.row)?;
-        }
-        Ok(decision)
+        })
     }
 
     /// The same event was here before: the original result, or a conflict.
@@ -162,7 +174,7 @@ impl Tx<'_> {
     }
 
     /// The result of an earlier submission, as the answer to its repetition.
-    fn original(&self, row: i64) -> Result<Decision, StoreError> {
+    pub(super) fn original(&self, row: i64) -> Result<Decision, StoreError> {
         let mut decision = read_decision(self.connection, row)?
             .ok_or_else(|| damaged("a submission without its decision"))?;
         if decision.outcome == Outcome::Accepted {
@@ -257,7 +269,8 @@ impl Tx<'_> {
             return Ok(Ok(()));
         };
         let taken = || Ok(Err(Rejection::reference_taken(reference.as_str())));
-        if attached(self.connection, &event.party, &event.system, reference)?
+        if self
+            .attached(&event.party, &event.system, reference)?
             .is_some_and(|found| found != event.complaint_id)
         {
             return taken();
@@ -414,6 +427,9 @@ impl Tx<'_> {
             .prepare_cached("SELECT event FROM submission WHERE id = ?1")?
             .query_row([row], |found| found.get(0))
             .optional()?;
+        if let Some(found) = gone_digest(self.connection, row)? {
+            return Ok(found);
+        }
         Ok(event.map_or_else(Digest::default, |bytes| event_digest(&bytes)))
     }
 }

@@ -3,10 +3,11 @@
 use futures_util::FutureExt as _;
 
 use crate::{
-    domain::PartyId,
+    domain::{Micros, PartyId},
     exchange::Place,
     store::{
-        AdapterStore, Answer, CopyWanted, Heads, ReceiveBatch, ReceivedCopy, Store, StoreError,
+        AdapterStore, Answer, CopyWanted, Heads, Pruned, ReceiveBatch, ReceivedCopy, ReceivedEntry,
+        Store, StoreError,
     },
 };
 
@@ -30,12 +31,14 @@ impl AdapterStore for SqliteStore {
         let party = party.clone();
         let met = self.shared.expected.met_by(&batch.entries);
         async move {
-            // Without a commit nobody is told: whoever waits looks for itself.
-            let place = self.write(move |tx| tx.receive(&party, &batch)).await?;
+            let stored = self.enqueue(move |tx| tx.receive(&party, &batch)).await?;
+            // The hub has it on its disk; here it is on its way. Whoever asks
+            // from now on, by reading or writing, comes after it.
+            let _fence = (!met.is_empty()).then(|| self.shared.fence.raise());
             for (tell, decision) in met {
                 let _ = tell.send(decision);
             }
-            Ok(place)
+            stored.await.map_err(|_| StoreError::Closed)?
         }
         .boxed()
     }
@@ -72,6 +75,54 @@ impl AdapterStore for SqliteStore {
     ) -> Answer<'_, Option<CopyWanted>> {
         let party = party.clone();
         self.write(move |tx| tx.fill_copy(&party, first, &entries))
+    }
+
+    fn read_again(
+        &self,
+        party: &PartyId,
+        place: (u64, u64),
+        received: ReceivedEntry,
+    ) -> Answer<'_, bool> {
+        let party = party.clone();
+        self.write(move |tx| tx.read_again(&party, place, &received))
+    }
+
+    fn drop_unread(&self, party: &PartyId, place: (u64, u64)) -> Answer<'_, bool> {
+        let party = party.clone();
+        self.write(move |tx| tx.drop_unread(&party, place))
+    }
+
+    fn prune(&self, party: &PartyId, before: Micros) -> Answer<'_, Pruned> {
+        let party = party.clone();
+        async move {
+            let name = party.clone();
+            let journals = self.write(move |tx| {
+                let journals = tx.submission_journals(&name)?;
+                for journal in &journals {
+                    tx.note_settled(&name, *journal)?;
+                }
+                Ok(journals)
+            });
+            let mut all = Pruned::default();
+            for journal in journals.await? {
+                let mut is_over = false;
+                while !is_over {
+                    let name = party.clone();
+                    // Others' writes go in between.
+                    let page = self.write(move |tx| {
+                        let mut pruned = Pruned::default();
+                        let more = tx.prune_page(&name, journal, before, &mut pruned)?;
+                        Ok((pruned, more))
+                    });
+                    let (pruned, more) = page.await?;
+                    all.entries += pruned.entries;
+                    all.bytes += pruned.bytes;
+                    is_over = !more;
+                }
+            }
+            Ok(all)
+        }
+        .boxed()
     }
 
     fn adopt_consumed(&self, party: &PartyId, through: u64) -> Answer<'_, ()> {

@@ -1,34 +1,17 @@
-//! Submissions that the hub refused or parked: what a person may have to look
-//! at. Read from the node's file, beside the node that runs.
+//! Submissions that the hub refused or parked, and deliveries that this node could
+//! not read: what a person may have to look at. Read from the node's file, beside the node that runs.
 
 use std::path::Path;
 
-use bytes::Bytes;
 use rusqlite::{Connection, OpenFlags, params};
 
 use crate::{
-    domain::{Decision, Micros, PartyId},
-    store::StoreError,
+    domain::{Micros, PartyId},
+    exchange::Entry,
+    store::{DeadLetter, StoreError},
 };
 
-use super::{backup::FILE, damaged, decisions::read_decision, file, journal::position_of};
-
-/// A submission that did not become a revision of its complaint.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DeadLetter {
-    /// Who handed it over.
-    pub party: PartyId,
-    /// In which epoch of its journal; at a node, 0 while it waits to go again.
-    pub epoch: u64,
-    /// Where in its journal.
-    pub position: u64,
-    /// When this node stored it.
-    pub stored_at: Micros,
-    /// What the hub said.
-    pub decision: Decision,
-    /// The event, as its author wrote it.
-    pub event: Bytes,
-}
+use super::{again, backup::FILE, damaged, decisions::read_decision, file, journal::position_of};
 
 /// Rejected and parked submissions in the store of a data directory, the newest
 /// first, at most `limit`; of one party, if it is named.
@@ -40,6 +23,28 @@ pub fn dead_letters(
     only: Option<&PartyId>,
     limit: usize,
 ) -> Result<Vec<DeadLetter>, StoreError> {
+    look(directory, |connection| letters(connection, only, limit))
+}
+
+/// Deliveries in the store of a node's data directory that it could not read,
+/// and that nobody has settled; the oldest first, at most `limit`.
+///
+/// # Errors
+/// There is no store, or it can't be read.
+pub fn unread_deliveries(
+    directory: &Path,
+    only: Option<&PartyId>,
+    limit: usize,
+) -> Result<Vec<DeadLetter>, StoreError> {
+    look(directory, |connection| {
+        again::unread(connection, only, 0, limit)
+    })
+}
+
+fn look<T>(
+    directory: &Path,
+    read: impl FnOnce(&Connection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     let path = directory.join(FILE);
     if !path.is_file() {
         return Err(StoreError::Invalid(format!(
@@ -51,7 +56,7 @@ pub fn dead_letters(
     let connection = Connection::open_with_flags(&path, how)?;
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
     connection.pragma_update(None, "query_only", true)?;
-    letters(&connection, only, limit).map_err(|error| file::explain(&path, error))
+    read(&connection).map_err(|error| file::explain(&path, error))
 }
 
 fn letters(
@@ -72,12 +77,16 @@ fn letters(
         let id: i64 = row.get(0)?;
         let party: String = row.get(1)?;
         found.push(DeadLetter {
+            id: id as u64,
             party: PartyId::parse(&party).map_err(|_| damaged("a party's id"))?,
             epoch: row.get::<_, i64>(2)? as u64,
             position: position_of(id),
             stored_at: Micros(row.get(3)?),
-            decision: read_decision(connection, id)?.ok_or_else(|| damaged("a decision"))?,
-            event: Bytes::from(row.get::<_, Vec<u8>>(4)?),
+            decision: read_decision(connection, id)?,
+            entry: Entry {
+                event: row.get::<_, Vec<u8>>(4)?.into(),
+                ..Entry::default()
+            },
         });
     }
     Ok(found)

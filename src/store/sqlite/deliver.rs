@@ -15,8 +15,8 @@ use crate::{
 
 use super::{
     damaged,
-    journal::readable_bits,
     memory::{Fresh, fresh_entry},
+    parts::readable_bits,
     writer::Tx,
 };
 
@@ -149,6 +149,18 @@ impl Tx<'_> {
             waiting.set.decisions.push(decision);
         }
         Ok(())
+    }
+
+    /// Tells an author what was decided at last about a submission that had been
+    /// parked: a set of its own.
+    pub(super) fn tell_set(
+        &mut self,
+        party: &PartyId,
+        set: DecisionSet,
+        now: Micros,
+    ) -> Result<(), StoreError> {
+        let party = party.clone();
+        self.flush_pending(&mut Some(Pending { party, set }), now)
     }
 
     /// Writes the decisions that wait into their author's deliveries.

@@ -358,14 +358,8 @@ impl Tx<'_> {
     /// Adapter: all submissions of this party that stand in a journal of its
     /// own, the oldest first.
     pub(super) fn own_submissions(&self, party: &PartyId) -> Result<Vec<i64>, StoreError> {
-        let mut journals = self.connection.prepare_cached(
-            "SELECT id FROM journal WHERE party = ?1 AND direction = 1 ORDER BY epoch",
-        )?;
-        let journals: Vec<i64> = journals
-            .query_map([party.as_str()], |row| row.get(0))?
-            .collect::<Result<_, _>>()?;
         let mut rows = Vec::new();
-        for journal in journals {
+        for journal in self.submission_journals(party)? {
             let mut statement = self.connection.prepare_cached(
                 "SELECT id FROM submission WHERE id BETWEEN ?1 AND ?2 ORDER BY id",
             )?;

@@ -5,10 +5,13 @@
 //! Invariants: an erasure reaches only the complaint that it was decided for;
 //! chains, counts and the permanent dedup stay as they are.
 
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::OptionalExtension as _;
 
 use crate::{
-    domain::{ComplaintId, Digest, Event, EventBody, EventId, PartyId, Rejection},
+    domain::{
+        ComplaintId, Digest, Event, EventBody, EventId, Part, PartKind, PartState, PartyId,
+        Rejection,
+    },
     store::StoreError,
 };
 
@@ -185,54 +188,52 @@ impl Tx<'_> {
     /// no erasure would ever find it; its author has it, and the decision says
     /// why.
     pub(super) fn withhold_parts(&mut self, row: i64) -> Result<(), StoreError> {
-        self.connection
-            .prepare_cached(
-                "UPDATE part SET bytes = NULL WHERE id BETWEEN ?1 << 2 AND (?1 << 2) | 3",
-            )?
-            .execute([row])?;
+        let mut parts = self.parts_at(row)?;
+        for part in &mut parts {
+            if let PartState::Present(_) = part.state {
+                part.state = PartState::Withheld;
+            }
+        }
+        self.set_parts(row, &parts)?;
         self.connection
             .prepare_cached("UPDATE submission SET handover_digest = NULL WHERE id = ?1")?
             .execute([row])?;
         Ok(())
     }
 
-    fn kind_of_part(&self, row: i64, sha256: &Digest) -> Result<Option<i64>, StoreError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT kind FROM part WHERE id BETWEEN ?1 << 2 AND (?1 << 2) | 3 AND sha256 = ?2",
-        )?;
-        let mut rows = statement.query(params![row, sha256.as_bytes()])?;
-        Ok(rows.next()?.map(|found| found.get(0)).transpose()?)
+    fn kind_of_part(&self, row: i64, sha256: &Digest) -> Result<Option<PartKind>, StoreError> {
+        let parts = self.parts_at(row)?;
+        let found = parts.iter().find(|part| &part.sha256 == sha256);
+        Ok(found.map(|part| part.kind))
     }
 
     /// Erases in a row what is erased in another one. By kind: the same
     /// hand-over, made into an event twice, has other salts and digests.
     fn erase_as(&mut self, first: i64, row: i64) -> Result<(), StoreError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT kind, erased_by FROM part \
-             WHERE id BETWEEN ?1 << 2 AND (?1 << 2) | 3 AND erased_by IS NOT NULL",
-        )?;
-        let mut rows = statement.query([first])?;
-        while let Some(found) = rows.next()? {
-            let by = EventId::from_bytes(blob16(&found.get::<_, Vec<u8>>(1)?)?);
-            self.erase_kind(row, found.get(0)?, &by)?;
+        for part in self.parts_at(first)? {
+            if let PartState::Erased(by) = part.state {
+                self.erase_kind(row, part.kind, &by)?;
+            }
         }
         Ok(())
     }
 
-    fn erase_kind(&mut self, row: i64, kind: i64, by: &EventId) -> Result<(), StoreError> {
-        let erased = self
-            .connection
-            .prepare_cached(
-                "UPDATE part SET bytes = NULL, erased_by = ?3 WHERE id BETWEEN ?1 << 2 \
-                 AND (?1 << 2) | 3 AND kind = ?2 AND erased_by IS NULL",
-            )?
-            .execute(params![row, kind, by.as_bytes()])?;
-        if erased > 0 {
-            self.fresh.push(Fresh::ForgetAll);
-            self.connection
-                .prepare_cached("UPDATE submission SET handover_digest = NULL WHERE id = ?1")?
-                .execute([row])?;
+    fn erase_kind(&mut self, row: i64, kind: PartKind, by: &EventId) -> Result<(), StoreError> {
+        let mut parts = self.parts_at(row)?;
+        let is_erased = |part: &Part| matches!(part.state, PartState::Erased(_));
+        let mut left = parts
+            .iter_mut()
+            .filter(|part| part.kind == kind && !is_erased(part))
+            .peekable();
+        if left.peek().is_none() {
+            return Ok(());
         }
+        left.for_each(|part| part.state = PartState::Erased(*by));
+        self.set_parts(row, &parts)?;
+        self.fresh.push(Fresh::ForgetAll);
+        self.connection
+            .prepare_cached("UPDATE submission SET handover_digest = NULL WHERE id = ?1")?
+            .execute([row])?;
         Ok(())
     }
 }

@@ -7,9 +7,11 @@ use std::{
     path::Path,
 };
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::store::StoreError;
+
+use super::{Options, blob16, damaged};
 
 const WHAT_TO_DO: &str = "leave the file as it is and restore the directory from a backup (docs/operate.md); \
      the node of a region may also begin in a new, empty directory: it takes back from the hub what the hub has";
@@ -120,4 +122,30 @@ pub(super) fn explain_migration(
         Ok(_) => lost(path, "is damaged"),
         Err(error) => explain(path, error),
     }
+}
+
+/// What makes this store itself: made once.
+pub(super) fn identify(
+    connection: &Connection,
+    options: &Options,
+) -> Result<([u8; 16], Vec<u8>), StoreError> {
+    let (instance, key) = options.seed.split_at(16);
+    connection.execute(
+        "INSERT OR IGNORE INTO node (one, role, instance_id, dedup_key) VALUES (1, ?1, ?2, ?3)",
+        params![options.role.name(), instance, key],
+    )?;
+    let found: Option<(String, Vec<u8>, Vec<u8>)> = connection
+        .query_row("SELECT role, instance_id, dedup_key FROM node", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .optional()?;
+    let (role, instance_id, dedup_key) = found.ok_or_else(|| damaged("the node's own row"))?;
+    if role != options.role.name() {
+        return Err(StoreError::Invalid(format!(
+            "the data directory {} belongs to a node of the role {role:?}; this one is of the role {:?}: configure another directory",
+            options.directory.display(),
+            options.role.name()
+        )));
+    }
+    Ok((blob16(&instance_id)?, dedup_key))
 }

@@ -8,20 +8,21 @@ use tokio::sync::watch;
 
 use crate::{
     domain::{
-        Category, ComplaintId, EventId, Institution, InstitutionCode, Micros, Party, PartyId,
-        RoutingRule,
+        Category, ComplaintId, Decision, Event, EventId, Institution, InstitutionCode, Micros,
+        Party, PartyId, Rejection, RoutingRule,
     },
     exchange::{Direction, Entry, Place},
     store::{
-        AcceptBatch, Answer, EndedEpoch, Heads, HubStore, IncomingEntry, NewSubmission, Receipt,
-        Registry, SessionToken, StoreError, SubmitRefusal,
+        AcceptBatch, Answer, EndedEpoch, Heads, HubStore, IncomingEntry, Invitation, InvitationUse,
+        IssuedCertificate, NewSubmission, Receipt, RefusedJoin, Registry, SessionToken, StoreError,
+        SubmitRefusal,
     },
 };
 
 use super::{
     SqliteStore, damaged,
     deliver::Pending,
-    epoch,
+    enrolment, epoch,
     journal::row_id,
     lookup::{Whose, complaint_row},
     writer::Tx,
@@ -87,6 +88,28 @@ impl HubStore for SqliteStore {
             Ok(())
         }
         .boxed()
+    }
+
+    fn decide_again(
+        &self,
+        party: &PartyId,
+        place: (u64, u64),
+        event: Event,
+        now: Micros,
+    ) -> Answer<'_, Option<Decision>> {
+        let party = party.clone();
+        self.write(move |tx| tx.decide_again(&party, place, &event, now))
+    }
+
+    fn drop_parked(
+        &self,
+        party: &PartyId,
+        place: (u64, u64),
+        rejection: Rejection,
+        now: Micros,
+    ) -> Answer<'_, Option<Decision>> {
+        let party = party.clone();
+        self.write(move |tx| tx.drop_parked(&party, place, rejection, now))
     }
 
     fn mark(&self, party: &PartyId, place: Place) -> Answer<'_, ()> {
@@ -196,6 +219,45 @@ impl HubStore for SqliteStore {
                 .query_row([], |row| row.get(0))?;
             Ok(count as u64)
         })
+    }
+
+    fn put_invitation(&self, invitation: Invitation) -> Answer<'_, ()> {
+        self.write(move |tx| tx.put_invitation(&invitation))
+    }
+
+    fn invitation(&self, id: &str) -> Answer<'_, Option<Invitation>> {
+        let id = id.to_owned();
+        self.read(move |connection, _| enrolment::invitation(connection, &id))
+    }
+
+    fn invitations(&self) -> Answer<'_, Vec<Invitation>> {
+        self.read(|connection, _| enrolment::invitations(connection))
+    }
+
+    fn revoke_invitation(&self, id: &str, now: Micros) -> Answer<'_, bool> {
+        let id = id.to_owned();
+        self.write(move |tx| tx.revoke_invitation(&id, now))
+    }
+
+    fn record_issued(
+        &self,
+        certificate: IssuedCertificate,
+        used: Option<InvitationUse>,
+    ) -> Answer<'_, bool> {
+        self.write(move |tx| tx.record_issued(&certificate, used.as_ref()))
+    }
+
+    fn issued_to(&self, party: &PartyId) -> Answer<'_, Vec<IssuedCertificate>> {
+        let party = party.clone();
+        self.read(move |connection, _| enrolment::issued_to(connection, &party))
+    }
+
+    fn note_refused_join(&self, refused: RefusedJoin) -> Answer<'_, ()> {
+        self.write(move |tx| tx.note_refused_join(&refused))
+    }
+
+    fn refused_joins(&self) -> Answer<'_, Vec<RefusedJoin>> {
+        self.read(|connection, _| enrolment::refused_joins(connection))
     }
 }
 

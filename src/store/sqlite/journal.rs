@@ -4,18 +4,21 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::{
-    domain::{Digest, Event, EventId, Micros, PARTS_PER_EVENT, Part, PartKind, PartState, PartyId},
+    domain::{Digest, Event, EventId, Micros, Part, PartState, PartyId},
     exchange::{Direction, Entry, Place, next_chain, root_chain},
     store::{CopyWanted, Counts, Heads, JournalEntry, SessionToken, StoreError, entry_size},
 };
 
-use super::{blob16, damaged, digest, memory::Fresh, receive_again::told_before, writer::Tx};
+use super::{
+    blob16, damaged, digest,
+    memory::Fresh,
+    parts::{pack, unpack},
+    receive_again::told_before,
+    writer::Tx,
+};
 
 /// Bits of a row id that hold the position.
 const POSITION_BITS: u32 = 36;
-/// Bits of a part's id that hold its place among the parts of its event.
-const PART_BITS: u32 = 2;
-const _: () = assert!(PARTS_PER_EVENT <= 1 << PART_BITS, "every part has a place");
 /// The number of the journal of what was set aside.
 const ASIDE: u8 = 3;
 
@@ -220,12 +223,12 @@ pub(super) fn read(
 ) -> Result<Vec<JournalEntry>, StoreError> {
     let sql = match direction {
         Direction::Submissions => {
-            "SELECT id, stored_at, x'', event, handover_digest, id, 3 FROM submission \
+            "SELECT id, stored_at, x'', event, handover_digest, parts, 3 FROM submission \
              WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3"
         }
         Direction::Deliveries => {
             "SELECT d.id, d.stored_at, d.header, coalesce(d.event, s.event, x''), NULL, \
-             coalesce(d.event_row, d.id), d.readable FROM delivery d \
+             coalesce(d.parts, s.parts), d.readable FROM delivery d \
              LEFT JOIN submission s ON s.id = d.event_row \
              WHERE d.id BETWEEN ?1 AND ?2 ORDER BY d.id LIMIT ?3"
         }
@@ -246,18 +249,13 @@ pub(super) fn read(
         let handover: Option<Vec<u8>> = row.get(4)?;
         let event: Vec<u8> = row.get(3)?;
         let flags: i64 = row.get(6)?;
-        let parts = if event.is_empty() {
-            Vec::new()
-        } else {
-            parts_of(connection, row.get(5)?, flags)?
-        };
         let entry = JournalEntry {
             position,
             stored_at: Micros(row.get(1)?),
             entry: Entry {
                 header: Bytes::from(row.get::<_, Vec<u8>>(2)?),
                 event: Bytes::from(event),
-                parts,
+                parts: unpack(row.get(5)?, flags)?,
                 handover_digest: handover.map(|bytes| digest(&bytes)).transpose()?,
             },
             told_before: told_before(connection, row.get(0)?, flags)?,
@@ -269,61 +267,6 @@ pub(super) fn read(
         found.push(entry);
     }
     Ok(found)
-}
-
-/// The parts of a row's event; those that may not be read come as withheld.
-pub(super) fn parts_of(
-    connection: &Connection,
-    row: i64,
-    readable: i64,
-) -> Result<Vec<Part>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT kind, sha256, bytes, erased_by FROM part WHERE id BETWEEN ?1 AND ?2 ORDER BY id",
-    )?;
-    let mut rows = statement.query([row << 2, (row << 2) | 3])?;
-    let mut parts = Vec::new();
-    while let Some(found) = rows.next()? {
-        let kind = kind_from(found.get(0)?)?;
-        let erased_by: Option<Vec<u8>> = found.get(3)?;
-        let state = if let Some(by) = erased_by {
-            PartState::Erased(EventId::from_bytes(blob16(&by)?))
-        } else if readable & (1 << kind_number(kind)) == 0 {
-            PartState::Withheld
-        } else {
-            match found.get::<_, Option<Vec<u8>>>(2)? {
-                Some(bytes) => PartState::Present(Bytes::from(bytes)),
-                None => PartState::Withheld,
-            }
-        };
-        parts.push(Part {
-            kind,
-            sha256: digest(&found.get::<_, Vec<u8>>(1)?)?,
-            state,
-        });
-    }
-    Ok(parts)
-}
-
-/// Bits of the kinds that may be read.
-pub(super) fn readable_bits(kinds: &[PartKind]) -> i64 {
-    kinds
-        .iter()
-        .fold(0, |bits, kind| bits | (1 << kind_number(*kind)))
-}
-
-fn kind_number(kind: PartKind) -> i64 {
-    match kind {
-        PartKind::Content => 0,
-        PartKind::Reporter => 1,
-    }
-}
-
-fn kind_from(number: i64) -> Result<PartKind, StoreError> {
-    match number {
-        0 => Ok(PartKind::Content),
-        1 => Ok(PartKind::Reporter),
-        _ => Err(damaged("a part of an unknown kind")),
-    }
 }
 
 /// The number of a journal; it is made if it is not there.
@@ -476,7 +419,8 @@ impl Tx<'_> {
         self.connection
             .prepare_cached(
                 "INSERT INTO submission (id, stored_at, event_id, mac, complaint_id, event, \
-                 handover_digest, chain, effect) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                 handover_digest, chain, effect, parts) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             )?
             .execute(params![
                 id,
@@ -490,31 +434,8 @@ impl Tx<'_> {
                     .map(|found| found.as_bytes().as_slice()),
                 row.chain.as_bytes(),
                 row.effect,
+                pack(row.parts),
             ])?;
-        self.put_parts(id, row.parts)
-    }
-
-    /// Puts the parts of a row's event.
-    pub(super) fn put_parts(&self, row: i64, parts: &[Part]) -> Result<(), StoreError> {
-        for (place, part) in parts.iter().take(PARTS_PER_EVENT).enumerate() {
-            let (bytes, erased_by) = match &part.state {
-                PartState::Present(bytes) => (Some(&**bytes), None),
-                PartState::Withheld => (None, None),
-                PartState::Erased(by) => (None, Some(by.as_bytes().as_slice())),
-            };
-            self.connection
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO part (id, kind, sha256, bytes, erased_by) \
-                     VALUES (?1, ?2, ?3, ?4, ?5)",
-                )?
-                .execute(params![
-                    (row << PART_BITS) | place as i64,
-                    kind_number(part.kind),
-                    part.sha256.as_bytes(),
-                    bytes,
-                    erased_by
-                ])?;
-        }
         Ok(())
     }
 
@@ -525,12 +446,11 @@ impl Tx<'_> {
         sha256: &Digest,
         by: &EventId,
     ) -> Result<(), StoreError> {
-        self.connection
-            .prepare_cached(
-                "UPDATE part SET bytes = NULL, erased_by = ?3 \
-                 WHERE id BETWEEN ?1 << 2 AND (?1 << 2) | 3 AND sha256 = ?2",
-            )?
-            .execute(params![row, sha256.as_bytes(), by.as_bytes()])?;
+        let mut parts = self.parts_at(row)?;
+        for part in parts.iter_mut().filter(|part| &part.sha256 == sha256) {
+            part.state = PartState::Erased(*by);
+        }
+        self.set_parts(row, &parts)?;
         self.fresh.push(Fresh::ForgetAll);
         self.connection
             .prepare_cached("UPDATE submission SET handover_digest = NULL WHERE id = ?1")?

@@ -1,7 +1,7 @@
 //! Finding events and complaints by their ids.
 //!
 //! Ids are SHA-256 already, so some of their bits are a good key: two narrow
-//! tables of integers hold where things stand. A hit counts only when the row
+//! tables of integers ([`super::keys`]) hold where things stand. A hit counts only when the row
 //! itself says that it is the one; else the next key is tried. Nothing is ever
 //! taken out, so a free key ends the search. A filing whose idempotency key is
 //! its reference, the usual one, is found by its complaint alone.
@@ -13,7 +13,11 @@ use crate::{
     store::StoreError,
 };
 
-use super::{damaged, writer::Tx};
+use super::{
+    damaged,
+    keys::{Db, Table},
+    writer::Tx,
+};
 
 /// Where an event stands that is known here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,33 +58,28 @@ pub(super) fn is_found_by_complaint(event: &Event) -> bool {
 
 /// The row of a complaint (hub: `complaint.id`; adapter: `complaint_view.id`).
 pub(super) fn complaint_row(
-    connection: &Connection,
+    db: &Db<'_>,
     whose: Whose<'_>,
     id: &ComplaintId,
 ) -> Result<Option<i64>, StoreError> {
-    let mut statement = connection.prepare_cached(match whose {
-        Whose::Hub => {
-            "SELECT c.id, c.complaint_id, '' FROM complaint_key k \
-             JOIN complaint c ON c.id = k.complaint WHERE k.key = ?1"
-        }
-        Whose::Party(_) => {
-            "SELECT c.id, c.complaint_id, c.party FROM complaint_key k \
-             JOIN complaint_view c ON c.id = k.complaint WHERE k.key = ?1"
-        }
-    })?;
     for attempt in 0..=u8::MAX {
         let key = TrackingId::number_of(id, attempt) as i64;
-        let mut rows = statement.query([key])?;
-        let Some(row) = rows.next()? else {
+        let Some(complaint) = db.at_key(Table::Complaints, key)? else {
             return Ok(None);
         };
-        let is_this = row.get_ref(1)?.as_blob().ok() == Some(id.as_bytes().as_slice());
+        let mut statement = db.prepare_cached(match whose {
+            Whose::Hub => "SELECT complaint_id, '' FROM complaint WHERE id = ?1",
+            Whose::Party(_) => "SELECT complaint_id, party FROM complaint_view WHERE id = ?1",
+        })?;
+        let mut rows = statement.query([complaint])?;
+        let Some(row) = rows.next()? else { continue };
+        let is_this = row.get_ref(0)?.as_blob().ok() == Some(id.as_bytes().as_slice());
         let is_theirs = match whose {
             Whose::Hub => true,
-            Whose::Party(party) => row.get_ref(2)?.as_str().ok() == Some(party.as_str()),
+            Whose::Party(party) => row.get_ref(1)?.as_str().ok() == Some(party.as_str()),
         };
         if is_this && is_theirs {
-            return Ok(Some(row.get(0)?));
+            return Ok(Some(complaint));
         }
     }
     Ok(None)
@@ -88,23 +87,20 @@ pub(super) fn complaint_row(
 
 /// The complaint with this Tracking ID.
 pub(super) fn by_tracking_id(
-    connection: &Connection,
+    db: &Db<'_>,
     whose: Whose<'_>,
     tracking_id: &TrackingId,
 ) -> Result<Option<ComplaintId>, StoreError> {
     let sql = match whose {
-        Whose::Hub => {
-            "SELECT c.complaint_id FROM complaint_key k \
-             JOIN complaint c ON c.id = k.complaint WHERE k.key = ?1"
-        }
-        Whose::Party(_) => {
-            "SELECT c.complaint_id FROM complaint_key k \
-             JOIN complaint_view c ON c.id = k.complaint WHERE k.key = ?1"
-        }
+        Whose::Hub => "SELECT complaint_id FROM complaint WHERE id = ?1",
+        Whose::Party(_) => "SELECT complaint_id FROM complaint_view WHERE id = ?1",
     };
-    let found: Option<Vec<u8>> = connection
+    let Some(complaint) = db.at_key(Table::Complaints, tracking_id.number() as i64)? else {
+        return Ok(None);
+    };
+    let found: Option<Vec<u8>> = db
         .prepare_cached(sql)?
-        .query_row([tracking_id.number() as i64], |row| row.get(0))
+        .query_row([complaint], |row| row.get(0))
         .optional()?;
     let Some(found) = found else { return Ok(None) };
     Ok(Some(ComplaintId::from_bytes(super::blob16(&found)?)))
@@ -112,12 +108,12 @@ pub(super) fn by_tracking_id(
 
 /// The row of the filing of a complaint.
 pub(super) fn filed_row(
-    connection: &Connection,
+    db: &Db<'_>,
     whose: Whose<'_>,
     id: &ComplaintId,
 ) -> Result<Option<i64>, StoreError> {
-    match complaint_row(connection, whose, id)? {
-        Some(complaint) => filed_row_of(connection, whose, complaint),
+    match complaint_row(db, whose, id)? {
+        Some(complaint) => filed_row_of(db, whose, complaint),
         None => Ok(None),
     }
 }
@@ -159,22 +155,20 @@ fn known_at(
 /// Where an event stands, if it is known; `filed` are rows of filings that it
 /// may be.
 pub(super) fn find_event(
-    connection: &Connection,
+    db: &Db<'_>,
     event: &EventId,
     filed: impl IntoIterator<Item = i64>,
 ) -> Result<Option<Known>, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT row FROM event_key WHERE key = ?1")?;
     for attempt in 0.. {
-        let row: Option<i64> = statement
-            .query_row([event_key(event, attempt)], |row| row.get(0))
-            .optional()?;
-        let Some(row) = row else { break };
-        if let Some(known) = known_at(connection, row, event)? {
+        let Some(row) = db.at_key(Table::Events, event_key(event, attempt))? else {
+            break;
+        };
+        if let Some(known) = known_at(db, row, event)? {
             return Ok(Some(known));
         }
     }
     for row in filed {
-        if let Some(known) = known_at(connection, row, event)? {
+        if let Some(known) = known_at(db, row, event)? {
             return Ok(Some(known));
         }
     }
@@ -212,11 +206,9 @@ impl Tx<'_> {
 
     /// Remembers where an event stands, for ever.
     pub(super) fn remember(&self, event: &EventId, row: i64) -> Result<(), StoreError> {
-        let mut statement = self
-            .connection
-            .prepare_cached("INSERT OR IGNORE INTO event_key (key, row) VALUES (?1, ?2)")?;
         for attempt in 0..i64::from(u16::MAX) {
-            if statement.execute([event_key(event, attempt), row])? == 1 {
+            let key = event_key(event, attempt);
+            if self.connection.put_key(Table::Events, key, row)? {
                 return Ok(());
             }
         }
@@ -233,17 +225,10 @@ impl Tx<'_> {
     ) -> Result<(), StoreError> {
         for attempt in 0.. {
             let key = event_key(event, attempt);
-            let row: Option<i64> = self
-                .connection
-                .prepare_cached("SELECT row FROM event_key WHERE key = ?1")?
-                .query_row([key], |row| row.get(0))
-                .optional()?;
-            match row {
+            match self.connection.at_key(Table::Events, key)? {
                 None => break,
                 Some(row) if row == old => {
-                    self.connection
-                        .prepare_cached("UPDATE event_key SET row = ?2 WHERE key = ?1")?
-                        .execute([key, new])?;
+                    self.connection.set_key(Table::Events, key, new);
                     break;
                 }
                 Some(_) => {}
@@ -278,29 +263,56 @@ impl Tx<'_> {
         id: &ComplaintId,
         complaint: i64,
     ) -> Result<u8, StoreError> {
-        let mut statement = self.connection.prepare_cached(
-            "INSERT OR IGNORE INTO complaint_key (key, complaint) VALUES (?1, ?2)",
-        )?;
         for attempt in 0..=u8::MAX {
             let key = TrackingId::number_of(id, attempt) as i64;
-            if statement.execute([key, complaint])? == 1 {
+            if self.connection.put_key(Table::Complaints, key, complaint)? {
                 return Ok(attempt);
             }
         }
         Err(damaged("no Tracking ID is free for a complaint"))
     }
 
-    /// The view of a complaint at an adapter; made if it is not there.
-    pub(super) fn view(&self, party: &PartyId, id: &ComplaintId) -> Result<i64, StoreError> {
+    /// The view of a complaint at an adapter; made if it is not there, because
+    /// of what stands in this row.
+    pub(super) fn view(
+        &self,
+        party: &PartyId,
+        id: &ComplaintId,
+        row: i64,
+    ) -> Result<i64, StoreError> {
         if let Some(view) = complaint_row(self.connection, Whose::Party(party), id)? {
             return Ok(view);
         }
-        self.connection
-            .prepare_cached("INSERT INTO complaint_view (complaint_id, party) VALUES (?1, ?2)")?
-            .execute(params![id.as_bytes(), party.as_str()])?;
-        let view = self.connection.last_insert_rowid();
+        let view = self.new_view(row, |view| {
+            let mut statement = self.connection.prepare_cached(
+                "INSERT OR IGNORE INTO complaint_view (id, complaint_id, party) \
+                 VALUES (?1, ?2, ?3)",
+            )?;
+            Ok(statement.execute(params![view, id.as_bytes(), party.as_str()])? == 1)
+        })?;
         self.put_complaint_key(id, view)?;
         Ok(view)
+    }
+
+    /// A view gets the number of the row because of which it is made, so that
+    /// a decision on a filing finds it there. Where rows have moved the number
+    /// may be taken: then one below all of them.
+    pub(super) fn new_view(
+        &self,
+        row: i64,
+        put: impl Fn(i64) -> Result<bool, StoreError>,
+    ) -> Result<i64, StoreError> {
+        if put(row)? {
+            return Ok(row);
+        }
+        let free: i64 = self
+            .connection
+            .prepare_cached("SELECT min(0, min(id)) - 1 FROM complaint_view")?
+            .query_row([], |found| found.get(0))?;
+        match put(free)? {
+            true => Ok(free),
+            false => Err(damaged("no number is free for a complaint's view")),
+        }
     }
 
     /// A submission belongs to a complaint, beside its filing.

@@ -6,23 +6,29 @@
 
 mod accept;
 mod adapter;
+mod again;
 mod backup;
 mod ceiling;
 mod dead_letters;
 mod decisions;
 mod deliver;
 mod directory;
+mod enrolment;
 mod epoch;
 mod erase;
+mod fence;
 mod file;
+mod gone;
 mod hub;
 mod inbox;
 mod journal;
+mod keys;
 mod lookup;
 mod memory;
 mod node;
 mod node_view;
 mod opening;
+mod parts;
 mod receive;
 mod receive_again;
 mod view;
@@ -36,12 +42,12 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use hmac::{Hmac, Mac as _};
-use rusqlite::{Connection, OptionalExtension as _, config::DbConfig, params};
+use rusqlite::{Connection, config::DbConfig};
 use sha2::Sha256;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
@@ -54,14 +60,16 @@ use crate::{
 };
 
 use super::{
-    Answer, ComplaintRecord, Counts, EarlierInbox, HeaderEncoder, Heads, JournalEntry,
+    Answer, ComplaintRecord, Counts, DeadLetter, EarlierInbox, HeaderEncoder, Heads, JournalEntry,
     NewSubmission, Receipt, Registry, Store, StoreError, SubmitRefusal, UnmappedStatus,
 };
 pub use backup::{CopyFacts, backup, check, restore};
 pub use ceiling::group_commit_ceiling;
-pub use dead_letters::{DeadLetter, dead_letters};
+pub use dead_letters::{dead_letters, unread_deliveries};
 pub use epoch::{Recovered, RecoveredParty, recover};
+use fence::Fence;
 use journal::{fresh_heads, load_state};
+use keys::{Db, Keys};
 use memory::{Expected, Memory};
 use writer::{Message, QUEUE, Tx, Wakers};
 
@@ -124,6 +132,10 @@ struct Shared {
     registry: watch::Sender<Arc<Registry>>,
     wakers: Wakers,
     memory: Memory,
+    keys: Keys,
+    /// Some party has attached a reference to a complaint that it did not file.
+    has_references: AtomicBool,
+    fence: Fence,
     expected: Expected,
     readers: Mutex<Vec<Connection>>,
     /// Parties whose inbox still holds something of an ended epoch.
@@ -175,7 +187,7 @@ impl SqliteStore {
             .run(&mut connection)
             .map_err(|error| file::explain_migration(&connection, &path, &error))?;
         let (instance_id, dedup_key) =
-            identify(&connection, &options).map_err(|error| file::explain(&path, error))?;
+            file::identify(&connection, &options).map_err(|error| file::explain(&path, error))?;
         file::note_presence(&mut lock, &instance_id)?;
         epoch::check_mark(&connection, options.role, directory)?;
         let dedup_key = Hmac::<Sha256>::new_from_slice(&dedup_key)
@@ -185,6 +197,9 @@ impl SqliteStore {
             NodeRole::Adapter => inbox::parties_with_earlier(&connection)?,
             NodeRole::Hub => BTreeSet::new(),
         };
+        let has_references = connection
+            .prepare("SELECT 1 FROM reference LIMIT 1")?
+            .exists([])?;
         let (registry, _) = watch::channel(Arc::new(Registry::default()));
         let shared = Arc::new(Shared {
             is_hub: options.role == NodeRole::Hub,
@@ -197,6 +212,9 @@ impl SqliteStore {
             registry,
             wakers: Wakers::default(),
             expected: Expected::default(),
+            keys: Keys::default(),
+            has_references: AtomicBool::new(has_references),
+            fence: Fence::default(),
             memory: Memory::new(match options.role {
                 NodeRole::Adapter => Direction::Submissions,
                 NodeRole::Hub => Direction::Deliveries,
@@ -206,6 +224,7 @@ impl SqliteStore {
             read_places: Arc::new(Semaphore::new(READERS)),
             path,
         });
+        shared.keys.load(&connection)?;
         shared.reload_registry(&connection);
         let (queue, waiting) = mpsc::channel(QUEUE);
         let for_writer = shared.clone();
@@ -230,6 +249,16 @@ impl SqliteStore {
         &self,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, StoreError>> {
+        let queued = self.enqueue(work);
+        async move { queued.await?.await.map_err(|_| StoreError::Closed)? }.boxed()
+    }
+
+    /// As [`Self::write`], in two steps: its place among the writes is taken
+    /// first, and the outcome comes after the commit.
+    fn enqueue<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<oneshot::Receiver<Result<T, StoreError>>, StoreError>> {
         let (job, told) = writer::job(work);
         let queue = self.queue.clone();
         async move {
@@ -237,7 +266,7 @@ impl SqliteStore {
                 .send(Message::Write(job))
                 .await
                 .map_err(|_| StoreError::Closed)?;
-            told.await.map_err(|_| StoreError::Closed)?
+            Ok(told)
         }
         .boxed()
     }
@@ -245,10 +274,11 @@ impl SqliteStore {
     /// Reads in a transaction of its own, beside the writer.
     fn read<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection, &Shared) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&Db<'_>, &Shared) -> Result<T, StoreError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, StoreError>> {
         let shared = self.shared.clone();
         async move {
+            shared.fence.passed().await;
             let places = shared.read_places.clone();
             let place = places
                 .acquire_owned()
@@ -266,9 +296,12 @@ impl SqliteStore {
                     Some(connection) => connection,
                     None => connect(&shared.path)?,
                 };
+                // Before the moment that is read: keys stay in memory for it.
+                let reading = shared.keys.reading();
                 let transaction = connection.transaction()?;
-                let outcome = work(&transaction, &shared);
+                let outcome = work(&Db::reader(&transaction, &shared.keys), &shared);
                 drop(transaction);
+                drop(reading);
                 let mut readers = shared
                     .readers
                     .lock()
@@ -492,6 +525,28 @@ impl Store for SqliteStore {
         self.write(move |tx| tx.forget_unmapped(&party, &statuses))
     }
 
+    fn dead_letters(
+        &self,
+        only: Option<&PartyId>,
+        after: u64,
+        limit: usize,
+    ) -> Answer<'_, Vec<DeadLetter>> {
+        let only = only.cloned();
+        self.read(move |connection, shared| {
+            let list = if shared.is_hub {
+                again::parked
+            } else {
+                again::unread
+            };
+            list(connection, only.as_ref(), after, limit)
+        })
+    }
+
+    fn unread(&self, party: &PartyId) -> Answer<'_, u64> {
+        let party = party.clone();
+        self.read(move |connection, _| again::count_unread(connection, &party))
+    }
+
     fn probe(&self) -> Answer<'_, ()> {
         self.write(|tx| {
             let now = tx.shared.now().0;
@@ -523,36 +578,16 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
     // Plans must not depend on bound values: statements would be compiled anew.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    // Of a new store. Five events to a page instead of two: fewer and fuller
+    // pages to write; twice as large again makes small commits slow.
+    connection.pragma_update(None, "page_size", 8_192)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "cache_size", -32_768)?;
-    connection.pragma_update(None, "wal_autocheckpoint", 16_384)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 8_192)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.set_prepared_statement_cache_capacity(128);
     Ok(connection)
-}
-
-/// What makes this store itself: made once.
-fn identify(connection: &Connection, options: &Options) -> Result<([u8; 16], Vec<u8>), StoreError> {
-    let (instance, key) = options.seed.split_at(16);
-    connection.execute(
-        "INSERT OR IGNORE INTO node (one, role, instance_id, dedup_key) VALUES (1, ?1, ?2, ?3)",
-        params![options.role.name(), instance, key],
-    )?;
-    let found: Option<(String, Vec<u8>, Vec<u8>)> = connection
-        .query_row("SELECT role, instance_id, dedup_key FROM node", [], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })
-        .optional()?;
-    let (role, instance_id, dedup_key) = found.ok_or_else(|| damaged("the node's own row"))?;
-    if role != options.role.name() {
-        return Err(StoreError::Invalid(format!(
-            "the data directory {} belongs to a node of the role {role:?}; this one is of the role {:?}: configure another directory",
-            options.directory.display(),
-            options.role.name()
-        )));
-    }
-    Ok((blob16(&instance_id)?, dedup_key))
 }
 
 fn damaged(what: &str) -> StoreError {

@@ -1,11 +1,14 @@
 //! What the node of a region writes: hand-overs of its local systems,
 //! deliveries of the hub, and what opening a link tells it to do.
 
+use std::sync::atomic::Ordering;
+
 use rusqlite::{OptionalExtension as _, params};
 
 use crate::{
     domain::{
         ComplaintId, Event, EventBody, EventId, Micros, Outcome, PartyId, Progress, Reference,
+        SystemName,
     },
     exchange::{Entry, event_digest},
     store::{NewSubmission, Receipt, StoreError, SubmitRefusal},
@@ -17,7 +20,7 @@ use super::{
     journal::{NewRow, OwnEffect, position_of},
     lookup::{Known, Whose, complaint_row, filed_row, filed_row_of, is_found_by_complaint},
     memory::fresh_entry,
-    view::{self, attached},
+    view,
     writer::Tx,
 };
 
@@ -137,7 +140,8 @@ impl Tx<'_> {
         let Some(reference) = &event.reference else {
             return Ok(false);
         };
-        if attached(self.connection, &event.party, &event.system, reference)?
+        if self
+            .attached(&event.party, &event.system, reference)?
             .is_some_and(|found| found != event.complaint_id)
         {
             return Ok(true);
@@ -176,7 +180,7 @@ impl Tx<'_> {
                 }
                 return Ok(());
             }
-            (None, _) => self.view(&event.party, &event.complaint_id)?,
+            (None, _) => self.view(&event.party, &event.complaint_id, row)?,
             (Some(view), _) => view,
         };
         if !matches!(event.body, EventBody::Filed { .. }) {
@@ -227,13 +231,14 @@ impl Tx<'_> {
         else {
             return Ok(());
         };
-        self.connection
-            .prepare_cached(
-                "INSERT INTO complaint_view (complaint_id, party, filed_row, origin_party, \
-                 origin_system, origin_reference, anonymous, confidential) \
-                 VALUES (?1, ?2, ?3, ?2, ?4, ?5, ?6, ?7)",
-            )?
-            .execute(params![
+        let put = |view| {
+            let mut statement = self.connection.prepare_cached(
+                "INSERT OR IGNORE INTO complaint_view (id, complaint_id, party, filed_row, \
+                 origin_party, origin_system, origin_reference, anonymous, confidential) \
+                 VALUES (?1, ?2, ?3, ?4, ?3, ?5, ?6, ?7, ?8)",
+            )?;
+            Ok(statement.execute(params![
+                view,
                 event.complaint_id.as_bytes(),
                 event.party.as_str(),
                 row,
@@ -241,10 +246,25 @@ impl Tx<'_> {
                 event.reference.as_ref().map(|found| found.as_str()),
                 anonymous,
                 confidential
-            ])?;
-        let view = self.connection.last_insert_rowid();
+            ])? == 1)
+        };
+        let view = self.new_view(row, put)?;
         self.put_complaint_key(&event.complaint_id, view)?;
         Ok(())
+    }
+
+    /// The complaint to which a party attached this reference.
+    pub(super) fn attached(
+        &self,
+        party: &PartyId,
+        system: &SystemName,
+        reference: &Reference,
+    ) -> Result<Option<ComplaintId>, StoreError> {
+        // Only handlers attach any: elsewhere nobody has to look.
+        if !self.shared.has_references.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        view::attached(self.connection, party, system, reference)
     }
 
     /// A party's own reference for a complaint that it did not file.
@@ -254,6 +274,7 @@ impl Tx<'_> {
         reference: &Reference,
         row: i64,
     ) -> Result<(), StoreError> {
+        self.shared.has_references.store(true, Ordering::Relaxed);
         self.connection
             .prepare_cached(
                 "INSERT OR IGNORE INTO reference (party, system, reference, complaint_id, row) \

@@ -1,7 +1,7 @@
 //! A complaint at an adapter, as one party knows it: by the hub's word, with
 //! own events that are not decided yet at its end.
 
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::OptionalExtension as _;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
 use super::{
     blob16, damaged,
     journal::{PartyState, load_state},
+    keys::Db,
     lookup::{Whose, complaint_row},
     view::{entry_of, is_of_party, receipt_of_row, reference_of, rows_about},
 };
@@ -51,7 +52,7 @@ impl HeaderRow {
 
 /// A complaint at an adapter, as a party knows it.
 pub(super) fn complaint_at_node(
-    connection: &Connection,
+    connection: &Db<'_>,
     party: &PartyId,
     id: &ComplaintId,
 ) -> Result<Option<ComplaintRecord>, StoreError> {
@@ -113,7 +114,7 @@ pub(super) fn complaint_at_node(
 
 /// Delivered revisions and own events; what is not decided comes last.
 fn node_history(
-    connection: &Connection,
+    connection: &Db<'_>,
     state: &PartyState,
     view: i64,
     id: &ComplaintId,
@@ -149,15 +150,21 @@ fn node_history(
             receipt: None,
         });
     }
-    let mut seen = Vec::new();
+    let mut own = Vec::new();
     for row in rows_about(connection, Whose::Party(&state.party), id)? {
+        let found: Option<(Option<Vec<u8>>, bool)> = connection
+            .prepare_cached("SELECT event_id, length(event) = 0 FROM submission WHERE id = ?1")?
+            .query_row([row], |found| Ok((found.get(0)?, found.get(1)?)))
+            .optional()?;
+        let (event, is_gone) = found.unwrap_or((None, false));
+        own.push((is_gone, row, event));
+    }
+    // After a re-append, or when it was handed over again, the same event may
+    // stand twice: the first whose bytes are here counts.
+    own.sort_by_key(|(is_gone, row, _)| (*is_gone, *row));
+    let mut seen = Vec::new();
+    for (_, row, event) in own {
         let journal_is_own = is_of_party(connection, state, row)?;
-        // After a re-append the same event may stand twice: the first counts.
-        let event: Option<Vec<u8>> = connection
-            .prepare_cached("SELECT event_id FROM submission WHERE id = ?1")?
-            .query_row([row], |found| found.get(0))
-            .optional()?
-            .flatten();
         if !journal_is_own || seen.contains(&event) {
             continue;
         }

@@ -13,6 +13,7 @@ use super::{
     blob16, damaged,
     decisions::read_decision,
     epoch,
+    gone::unsendable,
     journal::{NewRow, row_id, submission_chain},
     lookup::{Whose, complaint_row},
     memory::Fresh,
@@ -70,6 +71,16 @@ impl Tx<'_> {
         // A second call, after a cut, must not end the epoch that it began.
         if self.state(party)?.epoch == epoch {
             return Ok(());
+        }
+        if let Some(left) = unsendable(self.connection, self.state(party)?, resend_after)? {
+            tracing::error!(
+                event = "entries_cannot_be_sent_again",
+                %party,
+                count = left.count,
+                first = left.first,
+                last = left.last,
+                "the hub lacks these and their bytes are not here any more (keep_acknowledged_days): it went back further than they are kept; what it had decided on them still stands here"
+            );
         }
         // Without proof of what the hub holds everything goes again, also what
         // earlier epochs brought: its dedup answers what it has.
@@ -165,10 +176,12 @@ impl Tx<'_> {
         Ok(is_done)
     }
 
+    /// A submission that can be sent again; one whose bytes are gone stays where
+    /// it is.
     fn moving(&self, row: i64) -> Result<Option<Moving>, StoreError> {
         let found = self
             .connection
-            .prepare_cached("SELECT event, event_id, complaint_id FROM submission WHERE id = ?1")?
+            .prepare_cached("SELECT event, event_id, complaint_id FROM submission WHERE id = ?1 AND event <> x''")?
             .query_row([row], |found| {
                 let id = |index| -> Result<Option<[u8; 16]>, rusqlite::Error> {
                     let bytes: Option<Vec<u8>> = found.get(index)?;
@@ -194,12 +207,6 @@ impl Tx<'_> {
     ) -> Result<(), StoreError> {
         self.connection
             .prepare_cached("UPDATE submission SET id = ?2 WHERE id = ?1")?
-            .execute([old, new])?;
-        self.connection
-            .prepare_cached(
-                "UPDATE part SET id = id + (?2 - ?1) * 4 \
-                 WHERE id BETWEEN ?1 * 4 AND ?1 * 4 + 3",
-            )?
             .execute([old, new])?;
         // Decided in an epoch that ended: what was said stays said until the
         // hub says it anew.
@@ -302,7 +309,7 @@ impl Tx<'_> {
         if let Some(later) = known.filter(|known| known.row != row) {
             let places = (later.row, row);
             self.moved(party, &event.event_id, Some(&event.complaint_id), places)?;
-            let view = self.view(party, &event.complaint_id)?;
+            let view = self.view(party, &event.complaint_id, row)?;
             self.put_event_of(view, later.row)?;
         } else {
             self.note_own(event, row, view)?;
@@ -327,10 +334,6 @@ impl Tx<'_> {
     fn take_out(&self, row: i64) -> Result<(), StoreError> {
         self.connection
             .execute("DELETE FROM submission WHERE id = ?1", [row])?;
-        self.connection.execute(
-            "DELETE FROM part WHERE id BETWEEN ?1 * 4 AND ?1 * 4 + 3",
-            [row],
-        )?;
         Ok(())
     }
 }

@@ -15,6 +15,8 @@ use crate::{
 use super::{
     blob16, damaged,
     journal::{OwnEffect, row_id, submission_chain},
+    keys::Table,
+    parts::pack,
     writer::Tx,
 };
 
@@ -80,16 +82,17 @@ impl Tx<'_> {
         &self,
         row: i64,
         received: &ReceivedEntry,
+        parts: Option<Vec<u8>>,
         (now, flags): (Micros, i64),
     ) -> Result<(), StoreError> {
         let entry = &received.entry;
         let event = (!entry.event.is_empty()).then_some(&*entry.event);
         self.connection
             .prepare_cached(
-                "INSERT INTO delivery (id, stored_at, header, event, readable) \
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
+                "INSERT INTO delivery (id, stored_at, header, event, readable, parts) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
-            .execute(params![row, now.0, &*entry.header, event, flags])?;
+            .execute(params![row, now.0, &*entry.header, event, flags, parts])?;
         Ok(())
     }
 
@@ -100,8 +103,11 @@ impl Tx<'_> {
         received: &ReceivedEntry,
         now: Micros,
     ) -> Result<(), StoreError> {
-        self.put_delivery(row, received, (now, READABLE))?;
-        self.put_parts(row, &received.entry.parts)?;
+        let parts = pack(&received.entry.parts);
+        self.put_delivery(row, received, parts, (now, READABLE))?;
+        if !received.is_readable() {
+            self.note_unread(party, row)?;
+        }
         match &received.record {
             Some(DeliveryRecord::Event(header)) => {
                 self.heard_event(party, row, header, received.event.as_ref())
@@ -109,7 +115,7 @@ impl Tx<'_> {
             Some(DeliveryRecord::Decisions(set)) => {
                 let state = self.state(party)?;
                 if set.epoch != state.epoch {
-                    return Ok(());
+                    return self.heard_of_ended(party, set);
                 }
                 let first = state.row(Direction::Submissions, set.first_position);
                 for (row, decision) in (first..).zip(&set.decisions) {
@@ -130,7 +136,7 @@ impl Tx<'_> {
         event: Option<&Event>,
     ) -> Result<(), StoreError> {
         let json = header_json(header)?;
-        let view = self.view(party, &header.complaint_id)?;
+        let view = self.view(party, &header.complaint_id, row)?;
         self.connection
             .prepare_cached(
                 "INSERT OR IGNORE INTO history (complaint, revision, row, event_id, \
@@ -163,7 +169,8 @@ impl Tx<'_> {
         };
         self.note_filing(view, event)?;
         if let Some(effect) = OwnEffect::of(event) {
-            self.take_effect(party, &event.complaint_id, &effect, &header.event_id)?;
+            let by = &header.event_id;
+            self.take_effect(party, view, &event.complaint_id, &effect, by)?;
         }
         Ok(())
     }
@@ -176,6 +183,8 @@ impl Tx<'_> {
     ) -> Result<(), StoreError> {
         if self.put_decision(row, decision)? {
             self.count(party, decision.outcome)?;
+        } else if !self.supersede(party, row, decision)? {
+            return Ok(());
         }
         let settled = matches!(decision.outcome, Outcome::Accepted | Outcome::Duplicate);
         if let (true, Some(complaint), Some(status), Some(tracking_id)) = (
@@ -184,19 +193,18 @@ impl Tx<'_> {
             decision.status,
             &decision.tracking_id,
         ) {
-            let view = self.view(party, complaint)?;
-            self.stands(
-                party,
-                view,
-                complaint,
-                &Standing {
-                    revision: decision.revision,
-                    status,
-                    handler: decision.handler.as_ref(),
-                    tracking_id,
-                    answer_missing: decision.answer_missing,
-                },
-            )?;
+            let standing = Standing {
+                revision: decision.revision,
+                status,
+                handler: decision.handler.as_ref(),
+                tracking_id,
+                answer_missing: decision.answer_missing,
+            };
+            let is_filing = decision.revision == 1;
+            if !(is_filing && self.stands(party, row, complaint, &standing)?) {
+                let view = self.view(party, complaint, row)?;
+                self.stands(party, view, complaint, &standing)?;
+            }
             // A filing has no effect beside what the view says of it.
             if decision.revision > 1 {
                 self.take_own_effect(party, row)?;
@@ -226,20 +234,23 @@ impl Tx<'_> {
     }
 
     /// Where the complaint stands, by the hub's word; never backwards within
-    /// an epoch. A hub that went back says it anew in the next one.
+    /// an epoch. A hub that went back says it anew in the next one. `false`: it
+    /// stands already, or that row is not this complaint's view.
     fn stands(
         &mut self,
         party: &PartyId,
         view: i64,
         complaint: &ComplaintId,
         now: &Standing<'_>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let epoch = self.state(party)?.epoch as i64;
-        self.connection
+        let changed = self
+            .connection
             .prepare_cached(
                 "UPDATE complaint_view SET status = ?3, handler = ?4, tracking_id = ?5, \
                  answer_missing = ?6, revision = ?2, epoch = ?7 \
-                 WHERE id = ?1 AND (revision <= ?2 OR epoch < ?7)",
+                 WHERE id = ?1 AND (revision <= ?2 OR epoch < ?7) \
+                 AND complaint_id = ?8 AND party = ?9",
             )?
             .execute(params![
                 view,
@@ -248,18 +259,20 @@ impl Tx<'_> {
                 now.handler.map(|code| code.as_str()),
                 now.tracking_id.as_str(),
                 now.answer_missing,
-                epoch
+                epoch,
+                complaint.as_bytes(),
+                party.as_str()
             ])?;
+        if changed == 0 {
+            return Ok(false);
+        }
         // One in a billion billion: the hub's key is not ours.
         let number = now.tracking_id.number();
         if number != TrackingId::number_of(complaint, 0) {
-            self.connection
-                .prepare_cached(
-                    "INSERT OR IGNORE INTO complaint_key (key, complaint) VALUES (?1, ?2)",
-                )?
-                .execute([number as i64, view])?;
+            let db = self.connection;
+            db.put_key(Table::Complaints, number as i64, view)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// An own event was accepted: what it changes here.
@@ -278,17 +291,18 @@ impl Tx<'_> {
             serde_json::from_str(&effect).map_err(|_| damaged("an own effect"))?;
         let by = EventId::from_bytes(blob16(&event_id)?);
         let complaint = ComplaintId::from_bytes(blob16(&complaint)?);
-        self.take_effect(party, &complaint, &effect, &by)
+        let view = self.view(party, &complaint, row)?;
+        self.take_effect(party, view, &complaint, &effect, &by)
     }
 
     fn take_effect(
         &mut self,
         party: &PartyId,
+        view: i64,
         complaint: &ComplaintId,
         effect: &OwnEffect,
         by: &EventId,
     ) -> Result<(), StoreError> {
-        let view = self.view(party, complaint)?;
         self.connection
             .prepare_cached(
                 "UPDATE complaint_view SET anonymous = coalesce(?2, anonymous), \

@@ -58,13 +58,13 @@ impl Tx<'_> {
         let flags = READABLE | TOLD_BEFORE;
         match &received.record {
             Some(DeliveryRecord::Event(header)) => {
-                let view = self.view(party, &header.complaint_id)?;
+                let view = self.view(party, &header.complaint_id, row)?;
                 let id = header.event_id.as_bytes();
                 let Some((first, revision)) = self.told_event(view, id)? else {
                     self.make_room(view, header.revision, id)?;
                     return Ok(None);
                 };
-                self.put_delivery(row, received, (now, flags))?;
+                self.put_delivery(row, received, None, (now, flags))?;
                 if revision != Some(header.revision) {
                     self.make_room(view, header.revision, id)?;
                     // With the row in which its parts are.
@@ -80,7 +80,7 @@ impl Tx<'_> {
                     true => READABLE,
                     false => READABLE | PARTLY_TOLD,
                 };
-                self.put_delivery(row, received, (now, flags))?;
+                self.put_delivery(row, received, None, (now, flags))?;
                 if !is_all {
                     self.note_told(row, &told)?;
                 }
@@ -142,19 +142,27 @@ impl Tx<'_> {
             Some(found) => found.is_some() && id.is_some() && found != id,
             None => self.stands_elsewhere(party, decision)?,
         };
+        let is_ended = row >> 36 != self.state(party)?.submissions;
         if has_moved {
             // It was sent again, and is decided where it stands now.
             return Ok(false);
         }
         if let Some(said) = read_decision(self.connection, row)? {
-            if is_same(&said, decision) {
+            // What was parked in an ended epoch and decided since is told again
+            // from its beginning.
+            let is_overtaken = is_ended && decision.outcome == Outcome::Parked;
+            if is_overtaken || is_same(&said, decision) {
                 return Ok(false);
             }
+            self.uncount(party, said.outcome)?;
             self.connection
                 .prepare_cached("DELETE FROM decision WHERE row = ?1")?
                 .execute([row])?;
         }
         self.heard_decision(party, row, decision)?;
+        if is_ended {
+            self.keep_lost(party, row, decision)?;
+        }
         Ok(true)
     }
 

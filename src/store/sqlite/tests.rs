@@ -3,6 +3,7 @@
 mod epochs;
 mod faults;
 mod files;
+mod keys;
 mod memory;
 mod power;
 

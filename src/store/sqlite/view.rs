@@ -19,8 +19,10 @@ use super::{
     deliver::{ToldEvent, header},
     digest,
     epoch::party_of_row,
-    journal::{PartyState, load_state, parts_of, position_of, readable_bits, row_id},
+    journal::{PartyState, load_state, position_of, row_id},
+    keys::Db,
     lookup::{Known, Whose, by_tracking_id, complaint_row, filed_row, find_event},
+    parts::{readable_bits, unpack},
 };
 
 /// Delivery rows that are hashed in one read.
@@ -82,7 +84,7 @@ pub(super) fn is_of_party(
 
 /// The receipt of an own event, by its id.
 pub(super) fn receipt(
-    connection: &Connection,
+    connection: &Db<'_>,
     party: &PartyId,
     is_hub: bool,
     event: &EventId,
@@ -110,7 +112,7 @@ pub(super) fn receipt(
 
 /// The complaint that a name means to a local system of a party.
 pub(super) fn find(
-    connection: &Connection,
+    connection: &Db<'_>,
     shared: &Shared,
     party: &PartyId,
     system: &SystemName,
@@ -195,7 +197,7 @@ pub(super) fn reference_of(
 /// A party's reference for a complaint in one of its systems, at an adapter:
 /// the origin's own, or one that was attached.
 pub(super) fn known_reference(
-    connection: &Connection,
+    connection: &Db<'_>,
     party: &PartyId,
     system: &SystemName,
     id: &ComplaintId,
@@ -222,7 +224,7 @@ pub(super) fn known_reference(
 
 /// Submissions about a complaint: its filing, and what is noted beside it.
 pub(super) fn rows_about(
-    connection: &Connection,
+    connection: &Db<'_>,
     whose: Whose<'_>,
     id: &ComplaintId,
 ) -> Result<Vec<i64>, StoreError> {
@@ -244,7 +246,7 @@ pub(super) fn rows_about(
 }
 
 pub(super) fn load_complaint(
-    connection: &Connection,
+    connection: &Db<'_>,
     id: &ComplaintId,
 ) -> Result<Option<Complaint>, StoreError> {
     complaint_row(connection, Whose::Hub, id)?
@@ -275,7 +277,7 @@ impl Shared {
     /// Row and header of one revision, as a party is told it (hub).
     pub(super) fn header_of(
         &self,
-        connection: &Connection,
+        connection: &Db<'_>,
         complaint: &Complaint,
         revision: u32,
         telling: &Telling,
@@ -289,7 +291,7 @@ impl Shared {
     /// The row of a revision, and what the history says of it.
     fn told(
         &self,
-        connection: &Connection,
+        connection: &Db<'_>,
         complaint: &Complaint,
         revision: u32,
     ) -> Result<(i64, ToldEvent), StoreError> {
@@ -339,7 +341,7 @@ impl Shared {
     /// A complaint at the hub, as a party may see it.
     pub(super) fn complaint_at_hub(
         &self,
-        connection: &Connection,
+        connection: &Db<'_>,
         party: &PartyId,
         id: &ComplaintId,
     ) -> Result<Option<ComplaintRecord>, StoreError> {
@@ -419,16 +421,16 @@ pub(super) fn entry_of(
     row: i64,
     readable: i64,
 ) -> Result<Entry, StoreError> {
-    let event: Vec<u8> = connection
+    let (event, parts): (Vec<u8>, Option<Vec<u8>>) = connection
         .prepare_cached(
-            "SELECT event FROM submission WHERE id = ?1 \
-             UNION ALL SELECT event FROM delivery WHERE id = ?1",
+            "SELECT event, parts FROM submission WHERE id = ?1 \
+             UNION ALL SELECT event, parts FROM delivery WHERE id = ?1",
         )?
-        .query_row([row], |found| found.get(0))?;
+        .query_row([row], |found| Ok((found.get(0)?, found.get(1)?)))?;
     Ok(Entry {
         header: Bytes::new(),
         event: Bytes::from(event),
-        parts: parts_of(connection, row, readable)?,
+        parts: unpack(parts, readable)?,
         handover_digest: None,
     })
 }

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{domain::PartyId, store::StoreError};
 
-use super::{Shared, deliver::Current, journal::PartyState, memory::Fresh};
+use super::{Shared, deliver::Current, journal::PartyState, keys::Db, memory::Fresh};
 
 /// Jobs of one transaction, at most.
 const JOBS_PER_COMMIT: usize = 512;
@@ -38,7 +38,7 @@ pub(super) enum Message {
 
 /// A transaction that several jobs share.
 pub(super) struct Tx<'a> {
-    pub(super) connection: &'a Connection,
+    pub(super) connection: &'a Db<'a>,
     pub(super) shared: &'a Shared,
     /// Party states, kept from one transaction to the next: nobody else writes.
     pub(super) states: &'a mut HashMap<PartyId, PartyState>,
@@ -94,6 +94,7 @@ impl Tx<'_> {
         }
         self.undo.clear();
         let fresh_before = self.fresh.len();
+        let keys_before = self.shared.keys.fresh_len();
         self.run("SAVEPOINT job")?;
         let outcome = catch_unwind(AssertUnwindSafe(|| job(self))).unwrap_or_else(|_| {
             tracing::error!(
@@ -111,6 +112,7 @@ impl Tx<'_> {
             }
             Err(error) => {
                 self.fresh.truncate(fresh_before);
+                self.shared.keys.undo_to(keys_before);
                 for (party, before) in std::mem::take(&mut self.undo) {
                     match before {
                         Some(state) => self.states.insert(party, state),
@@ -223,8 +225,9 @@ fn commit(
                 Err(error)
             }
             Ok(transaction) => {
+                let db = Db::writer(&transaction, &shared.keys);
                 let mut tx = Tx {
-                    connection: &transaction,
+                    connection: &db,
                     shared,
                     states: &mut *states,
                     undo: HashMap::new(),
@@ -246,16 +249,22 @@ fn commit(
                     true => Err(given_up()),
                     false => tx.save_states(),
                 };
+                let step = saved.and_then(|()| shared.keys.before_commit(&transaction));
                 fresh = (changed, std::mem::take(&mut tx.fresh));
                 touched = std::mem::take(&mut tx.touched);
                 registry_changed = tx.registry_changed;
-                saved.and_then(|()| Ok(transaction.commit()?))
+                step.and_then(|step| {
+                    transaction.commit()?;
+                    shared.keys.committed(step);
+                    Ok(())
+                })
             }
         };
     if committed.is_err() {
         // What is in memory may be ahead of the disk.
         states.clear();
         shared.memory.forget_all();
+        shared.keys.rolled_back();
     } else {
         let (changed, fresh) = fresh;
         let states = changed.iter().filter_map(|party| states.get(party));

@@ -76,7 +76,7 @@ impl Scene {
             event: composed.event,
             event_bytes: composed.event_bytes,
             parts: composed.parts,
-            handover_digest: composed.handover_digest,
+            handover_digest: handover.digest(),
         }
     }
 

@@ -183,3 +183,186 @@ async fn a_copy_is_marked_and_writes_nothing_over() {
     let counts = crate::store::Store::counts(&opened, &province()).await;
     assert_eq!(counts.unwrap().accepted, 2);
 }
+
+/// Scenario: three complaints are at the hub, two more after a copy of it; the
+/// province has let go of four of the five. The hub goes back to the copy, its
+/// operator begins an epoch, and the province enters it; then the province loses
+/// its disk.
+/// Guarantee: only the one that is still kept in whole is sent again; what was
+/// decided on the other one still stands at the node, and nothing is sent empty.
+/// After the lost disk receipts and complaints of the ended epoch answer from the
+/// decisions, without the bytes, and the door knows by the hub what it is handed
+/// again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_let_go_of_or_lost_still_has_its_outcome() {
+    let mut world = World::new(&Sqlite).await;
+    submit(&world, &["E-1", "E-2", "E-3"]).await;
+    world.hub.close().await;
+    let directory = world.directory.path().join("hub");
+    let old = fs::read(directory.join("jembatan.db")).unwrap();
+    world.hub = Sqlite.hub(&world.directory.path().join("aside"), decide);
+    world.hub = Arc::new(reopen(&directory, NodeRole::Hub).await.unwrap());
+    for party in [province(), city()] {
+        world.hub.open_session(&party, TOKEN).await.unwrap();
+    }
+    submit(&world, &["E-4"]).await;
+    let last = filing(&province(), "E-5", "isi", None);
+    world.province.submit(vec![last], at(50)).await.unwrap();
+    world.carry_all().await;
+    let heads = world.province.heads(&province()).await.unwrap();
+    let taken_over = world.province.consume(&province(), heads.deliveries);
+    taken_over.await.unwrap();
+    let pruned = world.province.prune(&province(), at(50)).await.unwrap();
+    assert_eq!(pruned.entries, 4);
+
+    recovered(&mut world, Some(&old), 1_000).await;
+    enter(&world, &*world.province, &province()).await;
+    assert_eq!(world.carry_up(&province(), &world.province).await, 1);
+    enter(&world, &*world.city, &city()).await;
+    world.carry_all().await;
+    let counts = world.hub.counts(&province()).await.unwrap();
+    assert_eq!((counts.accepted, counts.rejected), (4, 0), "E-4 can't come");
+    answers(&world, "E-4", true).await;
+
+    world.province = Sqlite.node(&world.directory.path().join("new-disk"));
+    enter(&world, &*world.province, &province()).await;
+    world.carry_all().await;
+    let there = world.hub.heads(&province()).await.unwrap().submissions;
+    let adopted = world.province.adopt(&province(), 0, there).await.unwrap();
+    assert!(adopted.copy_wanted.is_some(), "only of the epoch in force");
+    for reference in ["E-1", "E-2", "E-3"] {
+        answers(&world, reference, false).await;
+    }
+    let again = filing(&province(), "E-2", "isi", None);
+    world.province.submit(vec![again], at(60)).await.unwrap();
+    world.carry_all().await;
+    let counts = world.hub.counts(&province()).await.unwrap();
+    assert_eq!((counts.accepted, counts.duplicates), (4, 1));
+    let new = filing(&province(), "E-2", "isi", None);
+    let record = world
+        .province
+        .complaint(&province(), &new.event.complaint_id);
+    let history = record.await.unwrap().unwrap().history;
+    assert_eq!(history.len(), 1, "{history:?}");
+    assert!(!history[0].entry.event.is_empty(), "its bytes are back");
+}
+
+/// The province's node answers for a filing by key and by complaint, without its
+/// bytes, and has its mac or not.
+async fn answers(world: &World, reference: &str, is_known_by_content: bool) {
+    let new = filing(&province(), reference, "isi", None);
+    let (event, complaint) = (&new.event.event_id, &new.event.complaint_id);
+    let node = &world.province;
+    let told = node.receipt(&province(), event, complaint).await.unwrap();
+    let told = told.unwrap_or_else(|| panic!("no receipt for {reference}"));
+    assert_eq!(told.progress, crate::domain::Progress::Accepted);
+    let tracking_id = told.decision.unwrap().tracking_id.unwrap();
+    let record = node.complaint(&province(), complaint).await.unwrap();
+    let record = record.unwrap();
+    assert_eq!(record.tracking_id, Some(tracking_id), "{reference}");
+    assert_eq!(record.history[0].revision, 1);
+    assert!(record.history[0].entry.event.is_empty(), "{reference}");
+    if is_known_by_content {
+        let again = node.submit(vec![new], at(70)).await.unwrap().remove(0);
+        assert!(again.unwrap().repeated, "{reference}");
+    }
+}
+
+/// Scenario: three hundred settled filings are let go of, and as many come.
+/// Guarantee: their pages are free, and the file takes the new ones without
+/// growing by what they need.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_room_of_what_goes_is_used_again() {
+    let world = World::new(&Sqlite).await;
+    let submit_many = async |of: &str| {
+        let names: Vec<String> = (0..300).map(|n| format!("{of}-{n}")).collect();
+        let text = "isi ".repeat(500);
+        let batch = names
+            .iter()
+            .map(|name| filing(&province(), name, &text, None));
+        world.province.submit(batch.collect(), at(1)).await.unwrap();
+        world.carry_up(&province(), &world.province).await;
+        world.carry_down(&province(), &world.province).await;
+    };
+    let file = world.directory.path().join("province/jembatan.db");
+    let pages = |name: &str| -> i64 {
+        let connection = crate::store::sqlite::connect(&file).unwrap();
+        let found = connection.pragma_query_value(None, name, |row| row.get(0));
+        found.unwrap()
+    };
+    submit_many("A").await;
+    let heads = world.province.heads(&province()).await.unwrap();
+    let taken_over = world.province.consume(&province(), heads.deliveries);
+    taken_over.await.unwrap();
+    let before = pages("page_count");
+    let pruned = world.province.prune(&province(), at(2)).await.unwrap();
+    assert_eq!(pruned.entries, 300);
+    let bytes = 8_192 * pages("freelist_count") as u64;
+    assert!(bytes > pruned.bytes / 2, "{bytes} of {} free", pruned.bytes);
+    submit_many("B").await;
+    let grown = 8_192 * (pages("page_count") - before) as u64;
+    assert!(grown < pruned.bytes / 2, "grown by {grown} bytes");
+}
+
+fn breaks_on_poison(
+    known: Option<&crate::domain::Complaint>,
+    event: &crate::domain::Event,
+    context: crate::domain::Context<'_>,
+) -> Result<crate::domain::Verdict, crate::domain::Rejection> {
+    assert!(!event.key.as_str().contains("poison"), "on purpose");
+    decide(known, event, context)
+}
+
+/// Scenario: a filing is parked; its hub's operator begins a new epoch, the nodes
+/// enter it, and only then it is decided again; then another epoch begins and the
+/// hub tells the author everything once more, also that it was parked.
+/// Guarantee: the author, whose filing stands in an ended epoch, hears that it is
+/// accepted, once, and it stays so; the handler gets it once; nothing counts as
+/// parked.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_parked_is_settled_over_epochs() {
+    let mut world = World::deciding(&Sqlite, breaks_on_poison).await;
+    submit(&world, &["E-1", "poison"]).await;
+    recovered(&mut world, None, 1_000).await;
+    for (party, node) in [(city(), &world.city), (province(), &world.province)] {
+        enter(&world, &**node, &party).await;
+    }
+    world.carry_all().await;
+    let letter = world.hub.dead_letters(None, 0, 10).await.unwrap().remove(0);
+    let event = wire::decode_event(&letter.entry.event).unwrap();
+    let id = event.event_id.to_string();
+    let place = (letter.epoch, letter.position);
+    let decided = world
+        .hub
+        .decide_again(&province(), place, event, at(1_100))
+        .await;
+    assert_eq!(decided.unwrap().unwrap().outcome, Outcome::Accepted);
+    world.carry_all().await;
+    check_settled(&world, &id).await;
+
+    recovered(&mut world, None, 2_000).await;
+    for (party, node) in [(city(), &world.city), (province(), &world.province)] {
+        // As if this epoch's end had never come to the node.
+        let heads = node.heads(&party).await.unwrap();
+        let hub = world.hub.open_session(&party, TOKEN).await.unwrap();
+        world.hub.catch_up(&party, 0, 0).await.unwrap();
+        let after = heads.submissions.position.max(1);
+        node.adopt_epoch(&party, hub.epoch, after).await.unwrap();
+    }
+    world.carry_all().await;
+    check_settled(&world, &id).await;
+}
+
+async fn check_settled(world: &World, id: &str) {
+    for (party, node) in [(province(), &world.province), (city(), &world.city)] {
+        let found = handed_over(&**node, &party).await;
+        assert_eq!(found.len(), 2, "{party}: {found:?}");
+        assert_eq!(found.get(id), Some(&1), "{party}: {found:?}");
+    }
+    for counts in [
+        world.hub.counts(&province()).await.unwrap(),
+        world.province.counts(&province()).await.unwrap(),
+    ] {
+        assert_eq!((counts.accepted, counts.parked), (2, 0));
+    }
+}

@@ -81,8 +81,8 @@ async fn damage_in_the_middle_is_an_error() {
         let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'submission'";
         connection.query_row(sql, [], |row| row.get(0)).unwrap()
     };
-    let from = (root as usize - 1) * 4_096;
-    bytes[from..from + 4_096].fill(0xa5);
+    let from = (root as usize - 1) * 8_192;
+    bytes[from..from + 8_192].fill(0xa5);
     fs::write(&path, bytes).unwrap();
     let store = reopen(directory.path(), NodeRole::Adapter).await.unwrap();
     let direction = crate::exchange::Direction::Submissions;

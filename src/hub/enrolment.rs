@@ -1,0 +1,358 @@
+//! Joining and renewing at the hub. Whoever comes without certificate can join
+//! and nothing else; whoever has one can renew it while it is good.
+//!
+//! Invariants: names come from the invitation, or from the certificate that was
+//! verified, never from the request; what was signed is kept before it is
+//! given; an unknown code and a wrong one look the same.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tonic::Status;
+
+use crate::{
+    domain::{Digest, InvitationCode, Limits, Micros, Party, PartyId, PartyMode},
+    door::{DoorError, EnrolmentError, Offer, OfferNow},
+    identity::{
+        CaFiles, IdentityError, Lifetime, Material, PeerIdentity, PeerRole, Signed, Signer,
+        SigningRequest, TrustDomain,
+    },
+    runtime::Clock,
+    store::{HubStore, Invitation, InvitationUse, IssuedCertificate, RefusedJoin, StoreError},
+    transport::{PeerInfo, VisitorInfo},
+    wire::{self, v1},
+};
+
+use super::{
+    patience::{Culprit, Patience},
+    peers::resolve,
+};
+
+/// What a hub needs to sign.
+#[derive(Clone)]
+pub(super) struct Enrolment {
+    pub(super) store: Arc<dyn HubStore>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) material: watch::Receiver<Arc<Material>>,
+    pub(super) trust_domain: TrustDomain,
+    /// `None`: joining is off.
+    pub(super) ca: Option<CaFiles>,
+    pub(super) addresses: Vec<String>,
+    pub(super) lifetime_seconds: u32,
+    pub(super) limits: Limits,
+    pub(super) wrong_codes: Arc<Patience<Culprit>>,
+    pub(super) renewals: Arc<Patience<PartyId>>,
+}
+
+/// Why a call was refused: by the rules, or because the store can't.
+pub(super) enum Refused {
+    Rule(EnrolmentError),
+    Door(DoorError),
+}
+
+impl From<EnrolmentError> for Refused {
+    fn from(error: EnrolmentError) -> Self {
+        Self::Rule(error)
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        Self::Door(error.into())
+    }
+}
+
+impl From<Refused> for Status {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Rule(error) => error.for_outside(),
+            Refused::Door(error) => error.into(),
+        }
+    }
+}
+
+impl Enrolment {
+    /// Whether parties may join by themselves.
+    pub(super) fn is_on(&self) -> bool {
+        self.ca.is_some()
+    }
+
+    /// What an invitation says of this hub, if somebody could join now.
+    pub(super) fn offer(&self) -> OfferNow {
+        let this = self.clone();
+        Arc::new(move || {
+            this.signer()?;
+            let material = this.material.borrow().clone();
+            let root = material
+                .own_root()
+                .map_err(|error| EnrolmentError::CaUnavailable(error.why))?;
+            Ok(Offer {
+                addresses: this.addresses.clone(),
+                root: Digest::of(root),
+            })
+        })
+    }
+
+    fn now(&self) -> Micros {
+        Micros(self.clock.now_micros())
+    }
+
+    fn signer(&self) -> Result<Signer, EnrolmentError> {
+        let files = self.ca.as_ref().ok_or(EnrolmentError::Off)?;
+        Signer::load(files, &self.trust_domain, self.now()).map_err(unavailable)
+    }
+
+    /// Signs, and looks whether this hub would let the result in.
+    fn sign(
+        &self,
+        signer: &Signer,
+        request: &SigningRequest,
+        party: &PartyId,
+    ) -> Result<Signed, EnrolmentError> {
+        let now = self.now();
+        let lifetime = Lifetime::seconds(now, self.lifetime_seconds);
+        let signed = match signer.sign(request, party, lifetime) {
+            Ok(signed) => signed,
+            Err(error) if error.reason == "REQUEST_UNUSABLE" => {
+                return Err(EnrolmentError::RequestUnusable(error.why));
+            }
+            Err(error) => return Err(unavailable(error)),
+        };
+        let material = self.material.borrow().clone();
+        material.check_party(&signed.chain, now).map_err(|error| {
+            unavailable(IdentityError {
+                reason: "CA_UNAVAILABLE",
+                why: format!(
+                    "this hub's own roots do not know what its CA signs ({}): the CA, or the root above it, has to stand in tls.roots",
+                    error.why
+                ),
+            })
+        })?;
+        Ok(signed)
+    }
+
+    fn roots(&self, signer: &Signer) -> Result<Vec<bytes::Bytes>, EnrolmentError> {
+        let material = self.material.borrow().clone();
+        let own = material.own_root().map_err(unavailable)?;
+        let mut roots = vec![own];
+        roots.extend(signer.root().filter(|root| *root != own));
+        let bytes = roots.into_iter().map(|root| root.to_vec().into());
+        Ok(bytes.collect())
+    }
+
+    /// A visitor trades a code for a certificate.
+    pub(super) async fn join(
+        &self,
+        request: v1::JoinRequest,
+        visitor: VisitorInfo,
+    ) -> Result<v1::JoinResponse, Refused> {
+        let address = Culprit::at(visitor.remote.ip());
+        if let Some(wait) = self.wrong_codes.wait(&address) {
+            tracing::warn!(event = "join_put_off", remote = %visitor.remote, wait = ?wait);
+            return Err(EnrolmentError::TooManyWrongCodes(wait).into());
+        }
+        let said = request.party.chars().take(PartyId::MAX_BYTES).collect();
+        let mut invitation = None;
+        let outcome = self.judge_and_sign(request, visitor, &mut invitation).await;
+        if let Err(Refused::Rule(error)) = &outcome {
+            let is_guess = matches!(
+                error,
+                EnrolmentError::CodeUnknown | EnrolmentError::WrongParty
+            );
+            if is_guess {
+                self.wrong_codes.count(&address);
+            }
+            let known = invitation.map(|found: Invitation| {
+                if is_guess {
+                    self.wrong_codes.count(&Culprit::Party(found.party.clone()));
+                }
+                found.id
+            });
+            self.note(error, visitor, said, known).await;
+        }
+        outcome
+    }
+
+    async fn judge_and_sign(
+        &self,
+        request: v1::JoinRequest,
+        visitor: VisitorInfo,
+        known: &mut Option<Invitation>,
+    ) -> Result<v1::JoinResponse, Refused> {
+        let v1::JoinRequest {
+            code,
+            signing_request,
+            party,
+        } = request;
+        let code = InvitationCode::parse(&code).map_err(|_| EnrolmentError::CodeUnknown)?;
+        let found = self.store.invitation(&code.id()).await?;
+        let invitation = known.insert(found.ok_or(EnrolmentError::CodeUnknown)?);
+        let culprit = Culprit::Party(invitation.party.clone());
+        if let Some(wait) = self.wrong_codes.wait(&culprit) {
+            return Err(EnrolmentError::TooManyWrongCodes(wait).into());
+        }
+        if invitation.code_digest != code.digest() {
+            return Err(EnrolmentError::CodeUnknown.into());
+        }
+        if invitation.party.as_str() != party {
+            return Err(EnrolmentError::WrongParty.into());
+        }
+        let request = SigningRequest::read(&signing_request)
+            .map_err(|error| EnrolmentError::RequestUnusable(error.why))?;
+        let registered = self.check(invitation, &request.key_digest())?;
+        let signer = self.signer()?;
+        let signed = self.sign(&signer, &request, &invitation.party)?;
+        let roots = self.roots(&signer)?;
+        let used = InvitationUse {
+            at: self.now(),
+            from: visitor.remote.ip().to_string(),
+            key_digest: request.key_digest(),
+            serial: signed.identity.serial.clone(),
+        };
+        let issued = self.issued(&signed, &invitation.party, Some(invitation.id.clone()));
+        if !self.store.record_issued(issued, Some(used)).await? {
+            // Somebody was quicker, or it was taken back in between.
+            return Err(EnrolmentError::CodeUsed.into());
+        }
+        tracing::info!(
+            event = "party_joined",
+            party = %invitation.party,
+            invitation = %invitation.id,
+            serial = %signed.identity.serial,
+            remote = %visitor.remote
+        );
+        Ok(v1::JoinResponse {
+            certificate_chain: der(&signed),
+            roots,
+            party: invitation.party.to_string(),
+            party_name: registered.name.clone(),
+            mode: wire::party_to_proto(&registered).mode,
+            limits: Some(wire::limits_to_proto(&self.limits)),
+            hub_time: Some(wire::timestamp(self.now())),
+        })
+    }
+
+    /// Whether this invitation may lead to a certificate for this key now.
+    fn check(&self, invitation: &Invitation, key: &Digest) -> Result<Party, EnrolmentError> {
+        let registry = self.store.registry().borrow().clone();
+        if invitation.revoked_at.is_some() {
+            return Err(EnrolmentError::CodeRevoked);
+        }
+        if let Some(used) = &invitation.used {
+            if used.key_digest != *key {
+                return Err(EnrolmentError::CodeUsed);
+            }
+            if registry.revoked_serials.contains(&used.serial) {
+                return Err(EnrolmentError::CodeRevoked);
+            }
+        }
+        if self.now() >= invitation.expires_at {
+            return Err(EnrolmentError::CodeExpired);
+        }
+        match registry.directory.parties.get(&invitation.party) {
+            Some(party) if party.mode == PartyMode::Local => Err(EnrolmentError::PartyHasNoLink),
+            Some(party) if party.enabled => Ok(party.clone()),
+            _ => Err(EnrolmentError::PartyDisabled),
+        }
+    }
+
+    async fn note(
+        &self,
+        error: &EnrolmentError,
+        visitor: VisitorInfo,
+        said: String,
+        invitation: Option<String>,
+    ) {
+        let reason = error.reason();
+        tracing::warn!(event = "join_refused", remote = %visitor.remote, party = ?said, invitation, reason, why = %error);
+        let refused = RefusedJoin {
+            at: self.now(),
+            remote: visitor.remote.ip().to_string(),
+            party: said,
+            invitation,
+            reason: reason.to_owned(),
+        };
+        if let Err(error) = self.store.note_refused_join(refused).await {
+            tracing::warn!(event = "refusal_not_kept", %error);
+        }
+    }
+
+    /// A party trades a good certificate for the next one.
+    pub(super) async fn renew(
+        &self,
+        request: v1::RenewRequest,
+        peer: PeerInfo,
+    ) -> Result<v1::RenewResponse, Refused> {
+        let party = self.may_renew(&peer)?;
+        let signer = self.signer()?;
+        let is_named = matches!(peer.identity.role, Some(PeerRole::Party(_)));
+        if !is_named || !signer.has_issued(&peer.certificate, self.now()) {
+            return Err(EnrolmentError::NotFromEnrolment.into());
+        }
+        let request = SigningRequest::read(&request.signing_request)
+            .map_err(|error| EnrolmentError::RequestUnusable(error.why))?;
+        if let Some(wait) = self.renewals.wait(&party) {
+            return Err(EnrolmentError::TooManyRenewals(wait).into());
+        }
+        self.renewals.count(&party);
+        let signed = self.sign(&signer, &request, &party)?;
+        let roots = self.roots(&signer)?;
+        let issued = self.issued(&signed, &party, None);
+        self.store.record_issued(issued, None).await?;
+        tracing::info!(
+            event = "certificate_renewed",
+            %party,
+            serial = %signed.identity.serial,
+            replaces = %peer.identity.serial
+        );
+        Ok(v1::RenewResponse {
+            certificate_chain: der(&signed),
+            roots,
+        })
+    }
+
+    /// The party of a certificate that is good at this moment.
+    fn may_renew(&self, peer: &PeerInfo) -> Result<PartyId, Refused> {
+        if self.now() > peer.identity.not_after {
+            return Err(Refused::Door(DoorError::CertificateExpired));
+        }
+        let registry = self.store.registry().borrow().clone();
+        let material = self.material.borrow().clone();
+        let as_mode = |mode| resolve(&peer.identity, &registry, &material, mode);
+        let found = as_mode(PartyMode::Stream).or_else(|_| as_mode(PartyMode::Unary));
+        found.map(|(party, _)| party).map_err(|refused| {
+            let party = refused.party.as_ref().map(PartyId::as_str);
+            tracing::warn!(event = "renewal_refused", remote = %peer.remote, party, reason = refused.reason, why = %refused.why);
+            Refused::Door(DoorError::NotRegistered)
+        })
+    }
+
+    fn issued(
+        &self,
+        signed: &Signed,
+        party: &PartyId,
+        invitation: Option<String>,
+    ) -> IssuedCertificate {
+        let PeerIdentity {
+            serial, not_after, ..
+        } = &signed.identity;
+        IssuedCertificate {
+            serial: serial.clone(),
+            party: party.clone(),
+            issued_at: self.now(),
+            ends_at: *not_after,
+            invitation,
+        }
+    }
+}
+
+/// What is wrong with the CA is said here; the caller is not told.
+fn unavailable(error: IdentityError) -> EnrolmentError {
+    tracing::error!(event = "ca_unavailable", reason = error.reason, why = %error.why);
+    EnrolmentError::CaUnavailable(error.why)
+}
+
+fn der(signed: &Signed) -> Vec<bytes::Bytes> {
+    let chain = signed.chain.iter();
+    chain.map(|found| found.to_vec().into()).collect()
+}

@@ -1,0 +1,402 @@
+//! Where events and complaints stand: two tables of integers, `event_key` and
+//! `complaint_key`.
+//!
+//! Keys are random, so each one that goes into its table by itself costs a
+//! page, written twice. So the newest wait in memory, and on disk in `key_log`,
+//! which only grows at its end, a row a commit. From there they go into their
+//! tables in the order of the keys, a slice with each commit, many to a page.
+//!
+//! Invariants: a key is in its table or waits; what waits is in the log; a key
+//! that has gone into its table leaves memory only when nobody reads a moment
+//! before that any more; a key that names a row which a reader does not see is
+//! no hit for it.
+
+use std::{
+    cell::Cell,
+    collections::HashMap,
+    ops::Deref,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+};
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use crate::store::StoreError;
+
+use super::damaged;
+
+/// Keys that may wait: some megabytes. With five million keys in a table it
+/// takes a dozen of them to a page.
+const WAITING: usize = 131_072;
+/// Bytes of a key in the log.
+const LOGGED: usize = 16;
+/// The bit that tells the two tables apart; keys have 63.
+const COMPLAINTS: u64 = 1 << 63;
+
+/// Which of the two tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Table {
+    Events,
+    Complaints,
+}
+
+impl Table {
+    fn tagged(self, key: i64) -> u64 {
+        let key = key as u64 & !COMPLAINTS;
+        match self {
+            Self::Events => key,
+            Self::Complaints => key | COMPLAINTS,
+        }
+    }
+
+    fn of(tagged: u64) -> (Self, i64) {
+        let key = (tagged & !COMPLAINTS) as i64;
+        match tagged & COMPLAINTS {
+            0 => (Self::Events, key),
+            _ => (Self::Complaints, key),
+        }
+    }
+
+    fn select(self) -> &'static str {
+        match self {
+            Self::Events => "SELECT row FROM event_key WHERE key = ?1",
+            Self::Complaints => "SELECT complaint FROM complaint_key WHERE key = ?1",
+        }
+    }
+
+    fn upsert(self) -> &'static str {
+        match self {
+            Self::Events => "INSERT OR REPLACE INTO event_key (key, row) VALUES (?1, ?2)",
+            Self::Complaints => {
+                "INSERT OR REPLACE INTO complaint_key (key, complaint) VALUES (?1, ?2)"
+            }
+        }
+    }
+}
+
+/// The keys that wait, and how far putting them into their tables has come.
+pub(super) struct Keys {
+    /// Keys that may wait.
+    limit: usize,
+    waiting: RwLock<HashMap<u64, i64>>,
+    /// Of the transaction under way: only the writer looks here.
+    fresh: Mutex<FreshKeys>,
+    sweep: Mutex<Sweep>,
+    /// Whoever reads holds the generation in which it began.
+    generation: Mutex<Arc<()>>,
+}
+
+#[derive(Default)]
+struct FreshKeys {
+    in_order: Vec<(u64, i64)>,
+    by_key: HashMap<u64, i64>,
+}
+
+/// Putting keys into their tables goes in rounds: all that wait when one
+/// begins, in the order of the keys.
+#[derive(Default)]
+struct Sweep {
+    /// Keys of this round, the greatest first; what is left of them.
+    round: Vec<u64>,
+    /// The last row of the log.
+    logged: i64,
+    /// Through here the log is in the tables when this round is done.
+    from: i64,
+    /// What the transaction under way has changed of what waits.
+    changed: Vec<(u64, Option<i64>)>,
+    /// In their tables, but still in memory for those who read.
+    retired: Vec<Retired>,
+}
+
+/// Keys that are in their tables, and who may still read a moment before that.
+struct Retired {
+    generation: Arc<()>,
+    keys: Vec<(u64, i64)>,
+}
+
+/// What a transaction will have done once it is committed.
+pub(super) struct Step {
+    slice: Vec<(u64, i64)>,
+    logged: i64,
+    /// Keys of the round that this takes.
+    taken: usize,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self::with_limit(WAITING)
+    }
+}
+
+impl Keys {
+    pub(super) fn with_limit(limit: usize) -> Self {
+        Self {
+            limit,
+            waiting: RwLock::default(),
+            fresh: Mutex::default(),
+            sweep: Mutex::default(),
+            generation: Mutex::default(),
+        }
+    }
+
+    /// Takes up what waits in the log, once, at opening. Where stops have kept
+    /// rounds from being finished the log is long: then all of it goes into the
+    /// tables at once.
+    pub(super) fn load(&self, connection: &Connection) -> Result<(), StoreError> {
+        let mut statement = connection.prepare("SELECT seq, keys FROM key_log ORDER BY seq")?;
+        let mut rows = statement.query([])?;
+        let mut found = Vec::new();
+        let mut last = 0;
+        while let Some(row) = rows.next()? {
+            last = row.get(0)?;
+            let logged = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+            for entry in logged.chunks(LOGGED) {
+                found.push(unpack(entry).ok_or_else(|| damaged("the log of keys"))?);
+            }
+        }
+        drop(rows);
+        if found.len() > 2 * self.limit {
+            found.sort_by_key(|(key, _)| *key);
+            let transaction = connection.unchecked_transaction()?;
+            put(&transaction, &found)?;
+            transaction.execute("DELETE FROM key_log", [])?;
+            transaction.commit()?;
+            found.clear();
+        }
+        // Of a key that was logged twice the later place counts.
+        *self.waiting.write().unwrap_or_else(PoisonError::into_inner) = found.into_iter().collect();
+        *lock(&self.fresh) = FreshKeys::default();
+        *lock(&self.sweep) = Sweep {
+            logged: last,
+            ..Sweep::default()
+        };
+        Ok(())
+    }
+
+    /// Held while someone reads.
+    pub(super) fn reading(&self) -> Arc<()> {
+        lock(&self.generation).clone()
+    }
+
+    /// How many keys the transaction under way has put.
+    pub(super) fn fresh_len(&self) -> usize {
+        lock(&self.fresh).in_order.len()
+    }
+
+    /// Takes back what a job that failed had put.
+    pub(super) fn undo_to(&self, len: usize) {
+        let mut fresh = lock(&self.fresh);
+        if fresh.in_order.len() > len {
+            fresh.in_order.truncate(len);
+            fresh.by_key = fresh.in_order.iter().copied().collect();
+        }
+    }
+
+    /// Before the commit: logs what is fresh, and puts a slice of what waits
+    /// into its tables. From now on readers find what is fresh.
+    pub(super) fn before_commit(&self, connection: &Connection) -> Result<Step, StoreError> {
+        let fresh = std::mem::take(&mut *lock(&self.fresh)).in_order;
+        let mut sweep = lock(&self.sweep);
+        let mut step = Step {
+            slice: Vec::new(),
+            logged: sweep.logged,
+            taken: 0,
+        };
+        if fresh.is_empty() {
+            return Ok(step);
+        }
+        step.logged += 1;
+        let mut logged = Vec::with_capacity(fresh.len() * LOGGED);
+        for (key, value) in &fresh {
+            logged.extend_from_slice(&key.to_be_bytes());
+            logged.extend_from_slice(&value.to_be_bytes());
+        }
+        connection
+            .prepare_cached("INSERT INTO key_log (seq, keys) VALUES (?1, ?2)")?
+            .execute(params![step.logged, logged])?;
+        let mut waiting = self.waiting.write().unwrap_or_else(PoisonError::into_inner);
+        if sweep.round.is_empty() && waiting.len() > self.limit {
+            sweep.round.extend(waiting.keys());
+            sweep.round.sort_unstable_by(|one, other| other.cmp(one));
+            sweep.from = sweep.logged;
+        }
+        // More than came, so that what a stop left behind is caught up.
+        step.taken = sweep.round.len().min(fresh.len() * 3 / 2 + 1);
+        let slice = sweep.round.iter().rev().take(step.taken);
+        step.slice
+            .extend(slice.filter_map(|key| Some((*key, *waiting.get(key)?))));
+        sweep.changed.clear();
+        for (key, value) in fresh {
+            let before = waiting.insert(key, value);
+            sweep.changed.push((key, before));
+        }
+        drop(waiting);
+        put(connection, &step.slice)?;
+        if step.taken > 0 && step.taken == sweep.round.len() {
+            connection
+                .prepare_cached("DELETE FROM key_log WHERE seq <= ?1")?
+                .execute([sweep.from])?;
+        }
+        Ok(step)
+    }
+
+    /// Nothing of the transaction stays.
+    pub(super) fn rolled_back(&self) {
+        *lock(&self.fresh) = FreshKeys::default();
+        let mut waiting = self.waiting.write().unwrap_or_else(PoisonError::into_inner);
+        for (key, before) in std::mem::take(&mut lock(&self.sweep).changed)
+            .into_iter()
+            .rev()
+        {
+            match before {
+                Some(value) => waiting.insert(key, value),
+                None => waiting.remove(&key),
+            };
+        }
+    }
+
+    /// The commit has been made.
+    pub(super) fn committed(&self, step: Step) {
+        let mut sweep = lock(&self.sweep);
+        sweep.logged = step.logged;
+        sweep.changed.clear();
+        let left = sweep.round.len().saturating_sub(step.taken);
+        sweep.round.truncate(left);
+        if !step.slice.is_empty() {
+            let before = std::mem::take(&mut *lock(&self.generation));
+            sweep.retired.push(Retired {
+                generation: before,
+                keys: step.slice,
+            });
+        }
+        if sweep.retired.is_empty() {
+            return;
+        }
+        let mut waiting = self.waiting.write().unwrap_or_else(PoisonError::into_inner);
+        // In order: a later generation may not outlive an earlier one's key.
+        while let Some(first) = sweep.retired.first() {
+            if Arc::strong_count(&first.generation) > 1 {
+                break;
+            }
+            for (key, value) in sweep.retired.remove(0).keys {
+                // It may stand elsewhere by now.
+                if waiting.get(&key) == Some(&value) {
+                    waiting.remove(&key);
+                }
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        let waiting = self.waiting.read().unwrap_or_else(PoisonError::into_inner);
+        waiting.len()
+    }
+}
+
+/// Puts keys into their tables; of the same key the last one stays.
+fn put(connection: &Connection, keys: &[(u64, i64)]) -> Result<(), StoreError> {
+    for (key, value) in keys {
+        let (table, key) = Table::of(*key);
+        connection
+            .prepare_cached(table.upsert())?
+            .execute([key, *value])?;
+    }
+    Ok(())
+}
+
+fn unpack(entry: &[u8]) -> Option<(u64, i64)> {
+    let (key, value) = entry.split_at_checked(8)?;
+    Some((
+        u64::from_be_bytes(key.try_into().ok()?),
+        i64::from_be_bytes(value.try_into().ok()?),
+    ))
+}
+
+/// A connection that knows where the newest keys are.
+pub(super) struct Db<'a> {
+    connection: &'a Connection,
+    keys: &'a Keys,
+    is_writer: bool,
+    /// Keys that were just looked for and are free, one of each table.
+    free: [Cell<Option<i64>>; 2],
+}
+
+impl Deref for Db<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection
+    }
+}
+
+impl<'a> Db<'a> {
+    /// For reading.
+    pub(super) fn reader(connection: &'a Connection, keys: &'a Keys) -> Self {
+        Self::new(connection, keys, false)
+    }
+
+    /// For the writer, which also sees what it has just put.
+    pub(super) fn writer(connection: &'a Connection, keys: &'a Keys) -> Self {
+        Self::new(connection, keys, true)
+    }
+
+    fn new(connection: &'a Connection, keys: &'a Keys, is_writer: bool) -> Self {
+        Self {
+            connection,
+            keys,
+            is_writer,
+            free: [const { Cell::new(None) }; 2],
+        }
+    }
+
+    /// What stands under a key.
+    pub(super) fn at_key(&self, table: Table, key: i64) -> Result<Option<i64>, StoreError> {
+        let tagged = table.tagged(key);
+        if self.is_writer
+            && let Some(value) = lock(&self.keys.fresh).by_key.get(&tagged)
+        {
+            return Ok(Some(*value));
+        }
+        let waiting = self.keys.waiting.read();
+        let waits = waiting
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&tagged)
+            .copied();
+        if waits.is_some() {
+            return Ok(waits);
+        }
+        let found = self
+            .connection
+            .prepare_cached(table.select())?
+            .query_row([key], |row| row.get(0))
+            .optional()?;
+        if found.is_none() {
+            self.free[table as usize].set(Some(key));
+        }
+        Ok(found)
+    }
+
+    /// Puts a key that is free; `false`: something stands there.
+    pub(super) fn put_key(&self, table: Table, key: i64, value: i64) -> Result<bool, StoreError> {
+        let is_free = self.free[table as usize].get() == Some(key);
+        if !is_free && self.at_key(table, key)?.is_some() {
+            return Ok(false);
+        }
+        self.set_key(table, key, value);
+        Ok(true)
+    }
+
+    /// Something else stands under this key from now on.
+    pub(super) fn set_key(&self, table: Table, key: i64, value: i64) {
+        debug_assert!(self.is_writer, "only the writer puts keys");
+        self.free[table as usize].set(None);
+        let tagged = table.tagged(key);
+        let mut fresh = lock(&self.keys.fresh);
+        fresh.in_order.push((tagged, value));
+        fresh.by_key.insert(tagged, value);
+    }
+}
