@@ -40,6 +40,8 @@ pub(super) struct Candidate<'a> {
     pub(super) event: &'a Event,
     pub(super) parts: &'a [Part],
     pub(super) mac: [u8; 16],
+    /// When it was stored: later readers are told this as well.
+    pub(super) accepted_at: Micros,
     pub(super) now: Micros,
 }
 
@@ -66,7 +68,13 @@ impl Deciding<'_> {
         if let Some(known) = self.known_event(candidate)? {
             return Ok((known, false));
         }
-        let decision = match self.decide_new(candidate)? {
+        Ok((self.judge(candidate)?, true))
+    }
+
+    /// Decides an event that is not known here, or was parked.
+    pub(super) fn judge(&mut self, candidate: &Candidate<'_>) -> Result<Decision, StoreError> {
+        let event = candidate.event;
+        Ok(match self.decide_new(candidate)? {
             Ok(verdict) => self.accepted(candidate, verdict)?,
             Err(Refusal::Duplicate(decision)) => *decision,
             Err(Refusal::Rejected(rejection)) => refused(Some(event), rejection),
@@ -74,8 +82,7 @@ impl Deciding<'_> {
                 outcome: Outcome::Parked,
                 ..refused(Some(event), Rejection::parked(&event.event_id))
             },
-        };
-        Ok((decision, true))
+        })
     }
 
     /// The same event was here before: the original result, or a conflict.
@@ -96,7 +103,7 @@ impl Deciding<'_> {
     }
 
     /// The result of an earlier submission, as the answer to its repetition.
-    fn original(&self, row: i64) -> Result<Decision, StoreError> {
+    pub(super) fn original(&self, row: i64) -> Result<Decision, StoreError> {
         let mut decision = self.stored(row)?.decision.clone();
         if decision.outcome == Outcome::Accepted {
             decision.outcome = Outcome::Duplicate;
@@ -255,7 +262,7 @@ impl Deciding<'_> {
                 row: candidate.row,
                 event_id: event.event_id,
                 author: event.party.clone(),
-                accepted_at: candidate.now,
+                accepted_at: candidate.accepted_at,
                 hops,
                 decision: decision.clone(),
             },

@@ -3,8 +3,8 @@
 
 use crate::{
     domain::{
-        Decision, DecisionSet, Digest, Event, EventBody, Micros, Outcome, PARTS_PER_EVENT,
-        PartState, PartyId, Rejection,
+        Decision, DecisionSet, Digest, Event, EventBody, Micros, PARTS_PER_EVENT, PartState,
+        PartyId, Rejection,
     },
     exchange::{Entry, Place, event_digest},
     store::{AcceptBatch, IncomingEntry, NewSubmission, Receipt, StoreError, SubmitRefusal},
@@ -195,6 +195,7 @@ impl Deciding<'_> {
                     event,
                     parts: &entry.parts,
                     mac,
+                    accepted_at: now,
                     now,
                 };
                 self.decide(party, &candidate)?
@@ -202,13 +203,7 @@ impl Deciding<'_> {
         };
         self.plan.decided(row, &decision, is_first);
         self.keep_known(row, mac, content, event.ok(), &decision, is_first);
-        let counts = &mut self.head(party)?.counts;
-        match decision.outcome {
-            Outcome::Accepted => counts.accepted += 1,
-            Outcome::Duplicate => counts.duplicates += 1,
-            Outcome::Rejected => counts.rejected += 1,
-            Outcome::Parked => counts.parked += 1,
-        }
+        self.head(party)?.count(decision.outcome);
         self.pend(party, position_of(row), decision.clone(), pending, now)?;
         Ok(decision)
     }
@@ -284,7 +279,7 @@ impl Deciding<'_> {
         }
     }
 
-    fn head(&mut self, party: &PartyId) -> Result<&mut Head, StoreError> {
+    pub(super) fn head(&mut self, party: &PartyId) -> Result<&mut Head, StoreError> {
         self.world
             .heads
             .get_mut(party)

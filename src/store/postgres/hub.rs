@@ -7,16 +7,21 @@ use tokio::sync::watch;
 
 use crate::{
     domain::{
-        Category, ComplaintId, Institution, InstitutionCode, Micros, Party, PartyId, RoutingRule,
+        Category, ComplaintId, Decision, Event, Institution, InstitutionCode, Micros, Party,
+        PartyId, Rejection, RoutingRule,
     },
     exchange::Place,
-    store::{AcceptBatch, Answer, EndedEpoch, Heads, HubStore, Registry, SessionToken},
+    store::{
+        AcceptBatch, Answer, EndedEpoch, Heads, HubStore, Invitation, InvitationUse,
+        IssuedCertificate, RefusedJoin, Registry, SessionToken,
+    },
 };
 
 use super::{
     PostgresStore,
+    again::{How, Settling},
     connect::{execute, one, rows},
-    damaged, directory, journal,
+    damaged, directory, enrolment, journal,
     rows::{id16, number},
     writer::Work,
 };
@@ -57,6 +62,36 @@ impl HubStore for PostgresStore {
 
     fn catch_up(&self, _: &PartyId, _: u64, _: u64) -> Answer<'_, ()> {
         std::future::ready(Ok(())).boxed()
+    }
+
+    fn decide_again(
+        &self,
+        party: &PartyId,
+        place: (u64, u64),
+        event: Event,
+        now: Micros,
+    ) -> Answer<'_, Option<Decision>> {
+        self.settle(Settling {
+            party: party.clone(),
+            place,
+            how: How::Decide(event),
+            now,
+        })
+    }
+
+    fn drop_parked(
+        &self,
+        party: &PartyId,
+        place: (u64, u64),
+        rejection: Rejection,
+        now: Micros,
+    ) -> Answer<'_, Option<Decision>> {
+        self.settle(Settling {
+            party: party.clone(),
+            place,
+            how: How::Reject(rejection),
+            now,
+        })
     }
 
     fn mark(&self, party: &PartyId, place: Place) -> Answer<'_, ()> {
@@ -131,5 +166,55 @@ impl HubStore for PostgresStore {
             number(&one(&reader, IN_TRIAGE, &[]).await?, 0)
         }
         .boxed()
+    }
+
+    fn put_invitation(&self, invitation: Invitation) -> Answer<'_, ()> {
+        async move { enrolment::put(&*self.reader().await?, &invitation).await }.boxed()
+    }
+
+    fn invitation(&self, id: &str) -> Answer<'_, Option<Invitation>> {
+        let id = id.to_owned();
+        async move { enrolment::invitation(&*self.reader().await?, &id).await }.boxed()
+    }
+
+    fn invitations(&self) -> Answer<'_, Vec<Invitation>> {
+        async move { enrolment::invitations(&*self.reader().await?).await }.boxed()
+    }
+
+    fn revoke_invitation(&self, id: &str, now: Micros) -> Answer<'_, bool> {
+        let id = id.to_owned();
+        async move { enrolment::revoke(&*self.reader().await?, &id, now).await }.boxed()
+    }
+
+    fn record_issued(
+        &self,
+        certificate: IssuedCertificate,
+        used: Option<InvitationUse>,
+    ) -> Answer<'_, bool> {
+        async move {
+            let reader = self.reader().await?;
+            enrolment::record_issued(&reader, &certificate, used.as_ref()).await
+        }
+        .boxed()
+    }
+
+    fn issued_to(&self, party: &PartyId) -> Answer<'_, Vec<IssuedCertificate>> {
+        let party = party.clone();
+        async move { enrolment::issued_to(&*self.reader().await?, &party).await }.boxed()
+    }
+
+    fn note_refused_join(&self, refused: RefusedJoin) -> Answer<'_, ()> {
+        async move { enrolment::note_refused(&*self.reader().await?, &refused).await }.boxed()
+    }
+
+    fn refused_joins(&self) -> Answer<'_, Vec<RefusedJoin>> {
+        async move { enrolment::refused_joins(&*self.reader().await?).await }.boxed()
+    }
+}
+
+impl PostgresStore {
+    fn settle(&self, settling: Settling) -> Answer<'_, Option<Decision>> {
+        let done = self.write(Work::Settle(Box::new(settling)));
+        done.map(|done| done?.decision()).boxed()
     }
 }

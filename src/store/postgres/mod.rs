@@ -11,10 +11,12 @@
 //! from one batch to the next, since other replicas write as well. Of what the
 //! wire is this engine knows no more than the other one.
 
+mod again;
 mod connect;
 mod decide;
 mod decisions;
 mod directory;
+mod enrolment;
 mod enter;
 mod erase;
 mod error;
@@ -57,8 +59,9 @@ use crate::{
 };
 
 use super::{
-    Answer, ComplaintRecord, Counts, Decide, EarlierInbox, HeaderEncoder, Heads, JournalEntry,
-    NewSubmission, Receipt, Registry, Store, StoreError, SubmitRefusal, UnmappedStatus,
+    Answer, ComplaintRecord, Counts, DeadLetter, Decide, EarlierInbox, HeaderEncoder, Heads,
+    JournalEntry, NewSubmission, Receipt, Registry, Store, StoreError, SubmitRefusal,
+    UnmappedStatus,
 };
 use connect::{Database, Reader};
 pub use connect::{Settings, SynchronousCommit};
@@ -373,6 +376,22 @@ impl Store for PostgresStore {
     fn forget_unmapped(&self, party: &PartyId, statuses: Vec<UnmappedStatus>) -> Answer<'_, ()> {
         let party = party.clone();
         async move { work_items::forget(&*self.reader().await?, &party, &statuses).await }.boxed()
+    }
+
+    fn dead_letters(
+        &self,
+        only: Option<&PartyId>,
+        after: u64,
+        limit: usize,
+    ) -> Answer<'_, Vec<DeadLetter>> {
+        let only = only.cloned();
+        async move { again::letters(&*self.reader().await?, only.as_ref(), after, limit).await }
+            .boxed()
+    }
+
+    fn unread(&self, _: &PartyId) -> Answer<'_, u64> {
+        // A hub receives no deliveries.
+        std::future::ready(Ok(0)).boxed()
     }
 
     fn probe(&self) -> Answer<'_, ()> {

@@ -21,7 +21,7 @@ use super::{
     world::World,
     writes::{
         ComplaintRow, ErasureRow, HeadRow, HeldRow, HistoryRow, PartRow, ReferenceRow,
-        RepetitionRow, SeenRow, SubmissionRow, WorkItemRow, Writes,
+        RepetitionRow, SeenRow, SettledRow, SubmissionRow, WorkItemRow, Writes,
     },
 };
 
@@ -71,6 +71,8 @@ pub(super) struct Plan {
     pub(super) references: Vec<(PartyId, SystemName, Reference, ComplaintId)>,
     erasures: Vec<ErasureRow>,
     pub(super) tells: Vec<Tell>,
+    /// Parked submissions, and what was decided about them at last.
+    pub(super) settled: Vec<(i64, Decision)>,
     work_items: BTreeMap<WorkItemKey, (i64, i64)>,
     held: BTreeMap<PartyId, Place>,
 }
@@ -185,7 +187,7 @@ impl Plan {
                 accepted: head.counts.accepted as i64,
                 duplicates: head.counts.duplicates as i64,
                 rejected: head.counts.rejected as i64,
-                parked: head.counts.parked as i64,
+                parked: head.counts.parked as i64 - head.settled as i64,
                 repeated: head.counts.repeated_handovers as i64,
             });
         }
@@ -206,6 +208,13 @@ impl Plan {
         }
         for row in self.rows {
             put_row(&mut writes, row)?;
+        }
+        for (id, decision) in self.settled {
+            writes.settled.push(SettledRow {
+                id,
+                outcome: outcome_number(decision.outcome),
+                decision: to_json(&decision)?,
+            });
         }
         let histories = self.histories.into_iter();
         writes.histories = histories

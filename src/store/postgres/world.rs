@@ -14,14 +14,15 @@ use futures_util::future::{try_join3, try_join4};
 
 use crate::{
     domain::{
-        Complaint, ComplaintId, Decision, Digest, Event, EventBody, EventId, Micros, PartKind,
-        PartyId, Reference, SystemName, TrackingId,
+        Complaint, ComplaintId, Decision, Digest, Event, EventBody, EventId, Micros, Outcome,
+        PartKind, PartyId, Reference, SystemName, TrackingId,
     },
     exchange::Place,
     store::{Counts, SessionToken, StoreError},
 };
 
 use super::{
+    again::Parked,
     connect::{one, rows},
     damaged, decisions,
     error::Failure,
@@ -42,7 +43,23 @@ pub(super) struct Head {
     pub(super) place: Place,
     /// What the batch adds.
     pub(super) counts: Counts,
+    /// Parked submissions that the batch settles: they are parked no more.
+    pub(super) settled: u64,
     pub(super) is_changed: bool,
+}
+
+impl Head {
+    /// One more outcome.
+    pub(super) fn count(&mut self, outcome: Outcome) {
+        let counts = &mut self.counts;
+        match outcome {
+            Outcome::Accepted => counts.accepted += 1,
+            Outcome::Duplicate => counts.duplicates += 1,
+            Outcome::Rejected => counts.rejected += 1,
+            Outcome::Parked => counts.parked += 1,
+        }
+        self.is_changed = true;
+    }
 }
 
 /// A submission that is known by its event.
@@ -152,6 +169,8 @@ pub(super) struct World {
     /// Revisions, by the complaint's row: those of this batch, and earlier
     /// ones that somebody has to be told.
     pub(super) history: HashMap<(i64, u32), Revision>,
+    /// The submission that this batch settles, if it is parked.
+    pub(super) parked: Option<Parked>,
 }
 
 pub(super) const DIRECTORY_VERSION: &str = "SELECT directory_version FROM node";
@@ -389,6 +408,7 @@ fn head(row: &tokio_postgres::Row) -> Result<Head, StoreError> {
             chain: digest(row.try_get(4)?)?,
         },
         counts: Counts::default(),
+        settled: 0,
         is_changed: false,
     })
 }

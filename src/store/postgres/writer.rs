@@ -23,7 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::{Micros, PartyId},
+    domain::{Decision, Micros, PartyId},
     exchange::Place,
     runtime::random_unit,
     store::{AcceptBatch, NewSubmission, Receipt, StoreError, SubmitRefusal},
@@ -31,6 +31,7 @@ use crate::{
 
 use super::{
     Shared,
+    again::{self, How, Settling},
     connect::{Line, execute, maybe, one},
     damaged,
     decide::Deciding,
@@ -70,6 +71,8 @@ pub(super) enum Work {
     Held(PartyId, Place),
     /// A page of open complaints that may have a new reader, by their rows.
     Retell(Vec<i64>, Micros),
+    /// What is parked gets another word; a batch of its own.
+    Settle(Box<Settling>),
     /// Nothing but the commit.
     Probe,
 }
@@ -80,6 +83,7 @@ pub(super) enum Done {
     Nothing,
     Accepted(Place),
     Submitted(Vec<Result<Receipt, SubmitRefusal>>),
+    Settled(Option<Decision>),
 }
 
 impl Done {
@@ -96,6 +100,13 @@ impl Done {
             _ => Err(damaged("an answer that fits no hand-over")),
         }
     }
+
+    pub(super) fn decision(self) -> Result<Option<Decision>, StoreError> {
+        match self {
+            Self::Settled(decision) => Ok(decision),
+            _ => Err(damaged("an answer that fits no settling")),
+        }
+    }
 }
 
 /// Something to write, and who waits for it.
@@ -110,8 +121,13 @@ impl Job {
             Work::Accept(_, batch) => batch.entries.len(),
             Work::Submit(batch, _) => batch.len(),
             Work::Retell(rows, _) => rows.len(),
-            Work::Held(..) | Work::Probe => 1,
+            Work::Settle(_) | Work::Held(..) | Work::Probe => 1,
         }
+    }
+
+    /// Whatever is decided beside a settling would not see what it changes.
+    fn is_alone(&self) -> bool {
+        matches!(self.work, Work::Settle(_))
     }
 
     fn answer(self, outcome: Result<Done, StoreError>) {
@@ -179,12 +195,14 @@ pub(super) async fn run(
             },
         };
         let mut entries = first.entries();
+        let is_alone = first.is_alone();
         let mut jobs = vec![first];
-        while jobs.len() < JOBS_PER_BATCH
+        while !is_alone
+            && jobs.len() < JOBS_PER_BATCH
             && let Ok(job) = queue.try_recv()
         {
             entries += job.entries();
-            if entries > ENTRIES_PER_BATCH {
+            if entries > ENTRIES_PER_BATCH || job.is_alone() {
                 left = Some(job);
                 break;
             }
@@ -277,9 +295,18 @@ impl Replica {
         begin_parties(client, shared, jobs)
             .await
             .map_err(Attempt::Failed)?;
-        let world = World::load(client, &wanted(jobs))
+        let mut world = World::load(client, &wanted(jobs))
             .await
             .map_err(Attempt::Failed)?;
+        if let [job] = jobs
+            && let Work::Settle(settling) = &job.work
+        {
+            let parked = again::load(client, settling).await;
+            let parked = parked.map_err(|error| Attempt::Failed(error.into()))?;
+            if let Some(parked) = parked {
+                world.add_parked(parked);
+            }
+        }
         if world.directory_version != shared.known().version {
             let newer = directory::read_registry(client).await;
             shared.learn(newer.map_err(|error| Attempt::Failed(error.into()))?);
@@ -484,6 +511,12 @@ fn wanted(jobs: &[Job]) -> Wanted {
                 }
             }
             Work::Retell(rows, _) => wanted.rows.extend(rows),
+            Work::Settle(settling) => {
+                wanted.parties.insert(settling.party.clone());
+                if let How::Decide(event) = &settling.how {
+                    wanted.add(event);
+                }
+            }
             Work::Held(..) | Work::Probe => {}
         }
     }
@@ -535,6 +568,7 @@ fn decide_one(deciding: &mut Deciding<'_>, work: &Work) -> Result<Done, StoreErr
             retell::tell_new_readers(deciding, rows, *now);
             Ok(Done::Nothing)
         }
+        Work::Settle(settling) => deciding.settle(settling).map(Done::Settled),
         Work::Probe => Ok(Done::Nothing),
     }
 }

@@ -1,5 +1,5 @@
-//! What a batch writes, as the arrays of rows that the server's function
-//! `jembatan_commit_1` takes. Names of types and fields are the schema's.
+//! What a batch writes, as the arrays of rows that the server's functions
+//! `jembatan_commit_1` and `jembatan_settle_1` take. Names of types and fields are the schema's.
 
 use postgres_types::ToSql;
 
@@ -132,6 +132,14 @@ pub(super) struct WorkItemRow {
     pub(super) last_seen: i64,
 }
 
+#[derive(Debug, ToSql)]
+#[postgres(name = "jembatan_settled_1")]
+pub(super) struct SettledRow {
+    pub(super) id: i64,
+    pub(super) outcome: i16,
+    pub(super) decision: String,
+}
+
 /// All rows of one batch.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
@@ -150,6 +158,8 @@ pub(super) struct Writes {
     pub(super) deliveries: Vec<DeliveryRow>,
     pub(super) held: Vec<HeldRow>,
     pub(super) work_items: Vec<WorkItemRow>,
+    /// Submissions that are parked no more.
+    pub(super) settled: Vec<SettledRow>,
 }
 
 /// Who writes: the replica's row, its generation, and the batch's number.
@@ -164,33 +174,39 @@ pub(super) struct Writer {
 pub(super) const COMMIT: &str = "SELECT jembatan_commit_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
      $16, $17)";
 
+/// As [`COMMIT`], and nothing that was decided before it commits after it.
+const SETTLE: &str = "SELECT jembatan_settle_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
+     $16, $17, $18)";
+
 impl Writes {
     /// Commits them, or nothing.
     pub(super) async fn commit(&self, line: &Line, writer: Writer) -> Result<(), Failure> {
-        execute(
-            line.client(),
-            COMMIT,
-            &[
-                &writer.replica,
-                &writer.generation,
-                &writer.batch,
-                &self.directory,
-                &self.heads,
-                &self.seen,
-                &self.filed,
-                &self.changed,
-                &self.submissions,
-                &self.parts,
-                &self.histories,
-                &self.repetitions,
-                &self.references,
-                &self.erasures,
-                &self.deliveries,
-                &self.held,
-                &self.work_items,
-            ],
-        )
-        .await?;
+        let common: [&(dyn ToSql + Sync); 17] = [
+            &writer.replica,
+            &writer.generation,
+            &writer.batch,
+            &self.directory,
+            &self.heads,
+            &self.seen,
+            &self.filed,
+            &self.changed,
+            &self.submissions,
+            &self.parts,
+            &self.histories,
+            &self.repetitions,
+            &self.references,
+            &self.erasures,
+            &self.deliveries,
+            &self.held,
+            &self.work_items,
+        ];
+        if self.settled.is_empty() {
+            execute(line.client(), COMMIT, &common).await?;
+        } else {
+            let mut values = common.to_vec();
+            values.push(&self.settled);
+            execute(line.client(), SETTLE, &values).await?;
+        }
         Ok(())
     }
 }
