@@ -53,6 +53,11 @@ impl NodeFile {
     /// Reads a configuration file. Which role it is of shows in its tables: an
     /// adapter's names a hub, a hub's says where links come in.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
+        Self::read_or(path, "see docs/operate.md, \"A hub for a nation\"")
+    }
+
+    /// As [`NodeFile::read`]; of a hub that has no file it says what to do instead.
+    pub(super) fn read_or(path: &Path, instead: &str) -> anyhow::Result<Self> {
         let table = table_of(path)?;
         Ok(if is_adapters(&table) {
             Self {
@@ -64,7 +69,7 @@ impl NodeFile {
             anyhow::ensure!(
                 config.store.is_none(),
                 "{} keeps its store in PostgreSQL, on whose data this command does not work yet: \
-                 see docs/operate.md, \"A hub for a nation\"",
+                 {instead}",
                 path.display()
             );
             Self {

@@ -53,6 +53,13 @@ fn a_hub_says_what_its_database_needs() {
     assert!(refused.err.contains("PostgreSQL"), "{}", refused.err);
     let refused = jembatan(&["recover", "--config", file]);
     assert!(refused.err.contains("PostgreSQL"), "{}", refused.err);
+    let refused = jembatan(&["dead-letters", "list", "--config", file]);
+    assert!(refused.err.contains("PostgreSQL"), "{}", refused.err);
+    assert!(
+        refused.err.contains("retry --all --dry-run"),
+        "{}",
+        refused.err
+    );
 }
 
 /// Scenario: two hubs share a database; the adapters of province and city know

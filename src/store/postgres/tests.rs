@@ -8,6 +8,7 @@ mod faults;
 mod plans;
 mod refusals;
 mod replicas;
+mod settling;
 
 use std::{
     collections::HashMap,

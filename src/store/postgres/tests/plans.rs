@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    domain::EventBody,
+    domain::{EventBody, Rejection},
     store::{
         Store as _,
         conformance::{city, event, filing, national, province},
@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Tables that grow with the past.
-const GROWING: [&str; 11] = [
+const GROWING: [&str; 12] = [
     "submission",
     "event_key",
     "part",
@@ -22,6 +22,7 @@ const GROWING: [&str; 11] = [
     "mark",
     "journal",
     "work_item",
+    "issued_certificate",
 ];
 
 /// A past of fifty thousand submissions of other parties.
@@ -42,6 +43,7 @@ INSERT INTO reference SELECT 'past-' || number, 's', number::text, complaint_id 
 INSERT INTO delivery SELECT (2000::bigint << 36) | n, n, repeat('h', 100)::bytea, (1000::bigint << 36) | n, 3
     FROM generate_series(1, 50000) n;
 INSERT INTO mark SELECT id, '' FROM delivery;
+INSERT INTO issued_certificate SELECT n::text, 'past-' || n % 5000, n, n FROM generate_series(1, 50000) n;
 INSERT INTO work_item SELECT 'past-' || n, 's', 'c', 'n', 1, n FROM generate_series(1, 5000) n;
 ANALYZE;
 ";
@@ -113,6 +115,10 @@ async fn no_statement_walks_through_the_past() {
         );
         hub.in_triage().await.unwrap();
         hub.orphans().await.unwrap();
+        hub.issued_to(&city()).await.unwrap();
+        assert!(hub.dead_letters(None, 0, 10).await.unwrap().is_empty());
+        let none = hub.drop_parked(&province(), (1, n), Rejection::dropped("-"), at(1));
+        assert_eq!(none.await.unwrap(), None);
         before = filed;
     }
     hub.close().await;

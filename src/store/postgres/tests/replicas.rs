@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use super::{
     super::{
         error::Failure,
-        writes::{HeadRow, SeenRow, Writer, Writes},
+        writes::{HeadRow, SeenRow, SettledRow, Writer, Writes},
     },
     *,
 };
@@ -207,7 +207,9 @@ async fn no_complaint_slips_through_a_change_of_reader() {
 }
 
 /// Scenario: batches that were decided by an older directory, by a head or a
-/// complaint that stands elsewhere, or that come over a line that was given up.
+/// complaint that stands elsewhere, before something parked was settled, or
+/// about something that is not parked, or that come over a line that was given
+/// up.
 /// Guarantee: the server commits none of them; one that fits it does.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_moved_does_not_commit() {
@@ -241,6 +243,11 @@ async fn what_has_moved_does_not_commit() {
         repeated: 0,
     };
     let seen = SeenRow { id: 1, version: 1 };
+    let settled = |id| SettledRow {
+        id,
+        outcome: 3,
+        decision: "{}".to_owned(),
+    };
     let moved = [
         by(version - 1),
         Writes {
@@ -251,11 +258,28 @@ async fn what_has_moved_does_not_commit() {
             seen: vec![seen],
             ..by(version)
         },
+        Writes {
+            settled: vec![settled(7)],
+            ..by(version)
+        },
     ];
     for writes in moved {
         let outcome = writes.commit(&line, writer).await;
         assert!(matches!(outcome, Err(Failure::Moved)), "{writes:?}");
     }
+    let parked = "INSERT INTO submission (id, stored_at, mac, event, chain, outcome, decision) \
+                  VALUES (7, 0, '', '', '', 4, '{}')";
+    sql(cluster, &pair.database, parked).await;
+    let settling = Writes {
+        settled: vec![settled(7)],
+        ..by(version)
+    };
+    settling.commit(&line, writer).await.unwrap();
+    for writes in [by(version), settling] {
+        let outcome = writes.commit(&line, writer).await;
+        assert!(matches!(outcome, Err(Failure::Moved)), "{writes:?}");
+    }
+    let version = version + 1;
     let given_up = Writer {
         generation: writer.generation - 1,
         ..writer
