@@ -6,14 +6,26 @@ mod cluster;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
-use jembatan::wire::v1;
+use jembatan::{
+    domain::Policy,
+    link::WireHeaders,
+    runtime::SystemClock,
+    store::{
+        Store as _,
+        postgres::{Options, PostgresStore, Settings, SynchronousCommit},
+    },
+    wire::v1,
+};
 
 use crate::{
-    cli::jembatan,
+    cli::{at, jembatan},
     kill::{decisions, items},
-    support::{Node, World, complaint, eventually, free_port, submit_many},
+    letters,
+    support::{Node, World, complaint, eventually, free_port, now, submit_many},
 };
 use cluster::{Cluster, programs};
 
@@ -140,4 +152,59 @@ async fn a_killed_replica_loses_and_doubles_nothing() {
     }
     assert_eq!(found, expected);
     assert!(world.hub.stop() && second.stop(), "both end in order");
+}
+
+/// As a replica of another version would leave it that can't decide these.
+async fn park(url: String, references: &[&str]) {
+    let store = PostgresStore::open(Options {
+        settings: Settings {
+            url,
+            password: None,
+            roots: None,
+            certificate: None,
+            key: None,
+            synchronous_commit: SynchronousCommit::On,
+            connections: 1,
+            statement_timeout: Duration::from_secs(30),
+        },
+        encoder: Arc::new(WireHeaders),
+        policy: Policy::default(),
+        clock: Arc::new(SystemClock),
+        seed: [7; 48],
+        decide: letters::broken,
+    });
+    let store = store.await.unwrap();
+    let batch = references.iter().map(|name| letters::filing(name));
+    let taken = store.submit(batch.collect(), now()).await.unwrap();
+    assert!(taken.iter().all(Result::is_ok), "{taken:?}");
+    store.close().await;
+}
+
+/// Scenario: a hub on PostgreSQL, where another replica could not decide two
+/// filings. The operator looks, has one decided again and gives the other up.
+/// Guarantee: looking names both; each is settled, and nothing is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_on_a_database_settles_its_letters() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some((cluster, table, file)) = database(directory.path()) else {
+        return;
+    };
+    jembatan(&["store", "migrate", "--config", file.to_str().unwrap()]).good();
+    let mut world = World::with_hub(&table);
+    park(cluster.url("national"), &["L-1", "L-2"]).await;
+    let retry = ["dead-letters", "retry", "--output", "json"];
+    let look = at(&world.hub, &[&retry[..], &["--all", "--dry-run"]].concat());
+    let look = look.good().lines();
+    assert_eq!(look.len(), 2, "{look:?}");
+    let which = look[0]["eventId"].as_str().unwrap();
+    let done = at(&world.hub, &[&retry[..], &[which]].concat());
+    let done = done.good().lines();
+    assert_eq!(done[0]["decision"]["outcome"], "OUTCOME_ACCEPTED");
+    let drop = ["dead-letters", "drop", "pemda-33/2", "--output", "json"];
+    let noted = [&drop[..], &["--note", "Uji coba."]].concat();
+    let done = at(&world.hub, &noted).good().lines();
+    assert_eq!(done[0]["decision"]["outcome"], "OUTCOME_REJECTED");
+    let rest = at(&world.hub, &[&retry[..], &["--all", "--dry-run"]].concat());
+    assert!(rest.good().lines().is_empty());
+    assert!(world.hub.stop());
 }

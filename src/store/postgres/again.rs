@@ -42,7 +42,7 @@ pub(super) struct Settling {
 #[derive(Debug)]
 pub(super) enum How {
     /// Decide what its bytes mean.
-    Decide(Event),
+    Decide(Box<Event>),
     /// Give it up.
     Reject(Rejection),
 }

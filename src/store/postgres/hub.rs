@@ -74,7 +74,7 @@ impl HubStore for PostgresStore {
         self.settle(Settling {
             party: party.clone(),
             place,
-            how: How::Decide(event),
+            how: How::Decide(Box::new(event)),
             now,
         })
     }

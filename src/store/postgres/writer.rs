@@ -83,7 +83,7 @@ pub(super) enum Done {
     Nothing,
     Accepted(Place),
     Submitted(Vec<Result<Receipt, SubmitRefusal>>),
-    Settled(Option<Decision>),
+    Settled(Option<Box<Decision>>),
 }
 
 impl Done {
@@ -103,7 +103,7 @@ impl Done {
 
     pub(super) fn decision(self) -> Result<Option<Decision>, StoreError> {
         match self {
-            Self::Settled(decision) => Ok(decision),
+            Self::Settled(decision) => Ok(decision.map(|found| *found)),
             _ => Err(damaged("an answer that fits no settling")),
         }
     }
@@ -568,7 +568,10 @@ fn decide_one(deciding: &mut Deciding<'_>, work: &Work) -> Result<Done, StoreErr
             retell::tell_new_readers(deciding, rows, *now);
             Ok(Done::Nothing)
         }
-        Work::Settle(settling) => deciding.settle(settling).map(Done::Settled),
+        Work::Settle(settling) => {
+            let settled = deciding.settle(settling)?;
+            Ok(Done::Settled(settled.map(Box::new)))
+        }
         Work::Probe => Ok(Done::Nothing),
     }
 }
