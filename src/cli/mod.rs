@@ -28,6 +28,7 @@ mod recover;
 mod restore;
 mod serve;
 mod status;
+mod store;
 mod submit;
 mod token;
 
@@ -103,6 +104,9 @@ enum Command {
     Restore(restore::Restore),
     /// Begin a new epoch after the hub went back
     Recover(recover::Recover),
+    /// The schema of a hub's PostgreSQL
+    #[command(subcommand)]
+    Store(store::Store),
     /// Make a token for a local system
     Token(token::Token),
 }
@@ -162,6 +166,7 @@ async fn run(command: Command, output: output::Output) -> anyhow::Result<Done> {
         Command::Backup(backup) => backup.run(output).await,
         Command::Restore(restore) => restore.run(output).await,
         Command::Recover(recover) => recover.run(output).await,
+        Command::Store(store) => store.run(output).await,
         Command::Token(token) => token.run(output),
     }
 }

@@ -53,6 +53,11 @@ impl NodeFile {
     /// Reads a configuration file. Which role it is of shows in its tables: an
     /// adapter's names a hub, a hub's says where links come in.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
+        Self::read_or(path, "see docs/operate.md, \"A hub for a nation\"")
+    }
+
+    /// As [`NodeFile::read`]; of a hub that has no file it says what to do instead.
+    pub(super) fn read_or(path: &Path, instead: &str) -> anyhow::Result<Self> {
         let table = table_of(path)?;
         Ok(if is_adapters(&table) {
             Self {
@@ -60,9 +65,16 @@ impl NodeFile {
                 directory: load::<AdapterConfig>(path)?.directory,
             }
         } else {
+            let config = load::<HubConfig>(path)?;
+            anyhow::ensure!(
+                config.store.is_none(),
+                "{} keeps its store in PostgreSQL, on whose data this command does not work yet: \
+                 {instead}",
+                path.display()
+            );
             Self {
                 role: NodeRole::Hub,
-                directory: load::<HubConfig>(path)?.directory,
+                directory: config.directory,
             }
         })
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{InstitutionCode, Limits, Micros, MinimumVersion, PartyId, Policy, SystemName};
 
 use super::{
-    DoorConfig, EnrolmentConfig, HealthConfig, LogConfig, Settings, ShutdownConfig,
+    DoorConfig, EnrolmentConfig, HealthConfig, LogConfig, Settings, ShutdownConfig, StoreConfig,
     adapter::{default_time_zone, time_zone},
     shared::{check_limits, check_policy, resolve, wrong},
 };
@@ -27,6 +27,9 @@ pub struct HubConfig {
     pub trust_domain: String,
     /// Where the store is kept.
     pub directory: PathBuf,
+    /// A PostgreSQL instead; `None`: the store is in `directory`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreConfig>,
     /// Where parties connect.
     pub listen: ListenConfig,
     /// Where the national application connects.
@@ -63,6 +66,7 @@ impl Default for HubConfig {
         Self {
             trust_domain: "jembatan.example".to_owned(),
             directory: PathBuf::from("/var/lib/jembatan/hub"),
+            store: None,
             listen: ListenConfig::default(),
             door: DoorConfig::default(),
             health: HealthConfig::default(),
@@ -238,6 +242,9 @@ impl Default for SessionConfig {
 impl Settings for HubConfig {
     fn resolve(&mut self, directory: &Path) {
         resolve(directory, &mut self.directory);
+        if let Some(store) = &mut self.store {
+            store.resolve(directory);
+        }
         self.door.resolve(directory);
         self.health.resolve(directory);
         self.enrolment.resolve(directory);
@@ -256,6 +263,9 @@ impl Settings for HubConfig {
 
     fn check(&self) -> Result<(), (String, String)> {
         check_trust_domain(&self.trust_domain)?;
+        if let Some(store) = &self.store {
+            store.check()?;
+        }
         // Other parties may stand behind the hub's door too; the directory
         // knows them, this file does not.
         let named: Vec<&PartyId> = [&self.national.party]

@@ -18,6 +18,7 @@ mod load;
 mod proxy;
 mod shared;
 mod status_map;
+mod store;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -37,3 +38,4 @@ pub use load::{Settings, load, parse};
 pub use proxy::ProxyAddress;
 pub use shared::{HealthConfig, LogConfig, LogFormat, LogLevel, ShutdownConfig};
 pub use status_map::{load_status_maps, parse as parse_status_maps};
+pub use store::{CommitLevel, StoreConfig};

@@ -14,6 +14,7 @@ mod patience;
 mod peers;
 mod run;
 mod sessions;
+mod store;
 #[cfg(test)]
 mod testing;
 
@@ -25,3 +26,4 @@ pub use sessions::{
     Begun, Contest, FENCED_MICROS, SessionFacts, SessionGuard, Sessions, TWO_INSTANCES, TooEarly,
     forbidden,
 };
+pub use store::database;

@@ -11,23 +11,19 @@ use tonic::transport::Server;
 
 use crate::{
     config::{ConfigError, DirectoryFile, DoorAddress, HubConfig, load},
-    domain::{LINK_MESSAGE_BYTES, Micros, Party, PartyId, PartyMode, decide},
+    domain::{LINK_MESSAGE_BYTES, Micros, Party, PartyId, PartyMode},
     door::{DirectoryDoor, Door, DoorOptions, EnrolmentDoor, Gateway, LetterDoor, LettersOf},
     exchange::DrainReason,
     health::{Alarm, CertificateFor, Facts, Links, Needs, Source},
     identity::{
         CaFiles, Files, IdentityError, Material, Purpose, ReloadState, TrustDomain, watch_files,
     },
-    link::WireHeaders,
     node::{
         self, CertificateWatch, Doors, health_service, may_operate, reflection, report,
         settle_work, tokens,
     },
-    runtime::{Clock, OnEnd, Stage, Stages, Tasks, random_bytes},
-    store::{
-        HubStore, Registry, Store as _, StoreError,
-        sqlite::{NodeRole, Options, SqliteStore},
-    },
+    runtime::{Clock, OnEnd, Stage, Stages, Tasks},
+    store::{HubStore, Registry, StoreError},
     transport::{Listener, ListenerOptions, LiveConnections, Refusals},
     wire::v1,
 };
@@ -40,6 +36,7 @@ use super::{
     exchange::{Board, Exchange},
     patience::Patience,
     peers::{ByCertificate, is_out},
+    store,
 };
 
 /// How often certificate files are looked at.
@@ -103,16 +100,8 @@ pub async fn run(
         &trust_domain,
         Micros(clock.now_micros()),
     )?;
-    let store = Arc::new(SqliteStore::open(Options {
-        directory: config.directory.clone(),
-        role: NodeRole::Hub,
-        encoder: Arc::new(WireHeaders),
-        policy: config.policy.clone(),
-        clock: clock.clone(),
-        seed: random_bytes(),
-        decide,
-    })?);
-    register(&store, &config).await?;
+    let store = store::open(&config, clock.clone()).await?;
+    register(&*store, &config).await?;
     check_tokens(&config, &store.registry().borrow()).map_err(HubError::Ended)?;
     let behind = Behind::load(&config)?;
     settle_work(&*store, &behind.everybody()).await?;
@@ -271,7 +260,7 @@ pub async fn run(
         end = tasks.stopped() => Some(end),
     };
     let limit = Duration::from_secs(u64::from(config.shutdown.timeout_seconds));
-    shut_down(&stages, &sessions, &store, &mut tasks, limit).await;
+    shut_down(&stages, &sessions, &*store, &mut tasks, limit).await;
     match ended {
         None => Ok(()),
         Some(end) => Err(HubError::Ended(format!(
@@ -404,7 +393,7 @@ async fn serve_links(
 
 fn enrolment(
     config: &HubConfig,
-    store: &Arc<SqliteStore>,
+    store: &Arc<dyn HubStore>,
     material: &watch::Receiver<Arc<Material>>,
     trust_domain: &TrustDomain,
     clock: &Arc<dyn Clock>,
@@ -430,7 +419,7 @@ fn enrolment(
 async fn shut_down(
     stages: &Stages,
     sessions: &Sessions,
-    store: &SqliteStore,
+    store: &dyn HubStore,
     tasks: &mut Tasks,
     limit: Duration,
 ) {
@@ -454,7 +443,7 @@ async fn shut_down(
 }
 
 /// The national party and, if there is one, the directory file.
-async fn register(store: &SqliteStore, config: &HubConfig) -> Result<(), HubError> {
+async fn register(store: &dyn HubStore, config: &HubConfig) -> Result<(), HubError> {
     let national = config.national.party.clone();
     let known = store.registry().borrow().directory.clone();
     let directory = match &config.directory_file.path {
@@ -506,7 +495,7 @@ fn local_party(id: PartyId) -> Party {
     }
 }
 
-fn links(store: &Arc<SqliteStore>, board: &Board) -> Links {
+fn links(store: &Arc<dyn HubStore>, board: &Board) -> Links {
     let registry = store.registry();
     let board = board.clone();
     Arc::new(move || {

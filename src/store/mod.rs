@@ -7,6 +7,7 @@
 //! wire: event and header bytes are opaque here, and whoever hands them over
 //! hands over what they mean beside them.
 
+pub mod postgres;
 pub mod sqlite;
 
 #[cfg(test)]
@@ -23,8 +24,9 @@ use tokio::sync::{oneshot, watch};
 
 use crate::{
     domain::{
-        Category, ComplaintId, ComplaintName, Decision, DeliveryRecord, Event, EventId,
-        Institution, InstitutionCode, Micros, Party, PartyId, Rejection, RoutingRule, SystemName,
+        Category, Complaint, ComplaintId, ComplaintName, Context, Decision, DeliveryRecord, Event,
+        EventId, Institution, InstitutionCode, Micros, Party, PartyId, Rejection, RoutingRule,
+        SystemName, Verdict,
     },
     exchange::{Direction, Entry, Place},
 };
@@ -40,6 +42,9 @@ pub use values::{
 /// What every answer of a store looks like: it comes when the commit is on
 /// disk (or the read is done), or says why not.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// Deciding, as a function: tests give one that panics.
+pub type Decide = fn(Option<&Complaint>, &Event, Context<'_>) -> Result<Verdict, Rejection>;
 
 /// Writes the headers that the hub's store puts before deliveries. Given to
 /// an engine when it is opened, since engines do not know the wire.

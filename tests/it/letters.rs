@@ -34,7 +34,7 @@ use crate::{
 const PROVINCE: &str = "pemda-33";
 const CITY: &str = "pemda-33.74";
 
-fn broken(
+pub(crate) fn broken(
     _known: Option<&Complaint>,
     _event: &Event,
     _context: Context<'_>,
@@ -42,7 +42,7 @@ fn broken(
     panic_any("a bug, on purpose")
 }
 
-fn filing(reference: &str) -> NewSubmission {
+pub(crate) fn filing(reference: &str) -> NewSubmission {
     let party = PartyId::parse(PROVINCE).unwrap();
     let mut new = NewComplaint::new(Reference::parse(reference).unwrap());
     new.title = "Jalan rusak".to_owned();

@@ -37,6 +37,7 @@ mod letters;
 mod recovery;
 mod reliability;
 mod renewing;
+mod replicas;
 mod rights;
 mod sessions;
 mod simulated;

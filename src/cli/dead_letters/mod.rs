@@ -38,7 +38,8 @@ Examples:
   jembatan dead-letters retry --all
   jembatan dead-letters drop pemda-33.74/12 --note 'Uji coba, tidak perlu.'
 list and show read the node's store, while the node runs or not, as the user that
-it runs as; retry and drop ask the running node, at its own door.
+it runs as; retry and drop ask the running node, at its own door. A hub whose store
+is in PostgreSQL has no such file: retry --all --dry-run lists what is parked there.
 rejected: final; its author corrects it and hands it over under a new key.
 parked: deciding it failed at the hub; once the hub's software is corrected, retry
 decides it again there, and drop rejects it. Its author waits meanwhile.
@@ -181,7 +182,11 @@ impl DeadLetters {
 }
 
 async fn read(node: Node, only: Option<PartyId>, limit: usize) -> anyhow::Result<Vec<DeadLetter>> {
-    let file = NodeFile::read(&node.config)?;
+    let file = NodeFile::read_or(
+        &node.config,
+        "what is parked there a running hub names itself, at its own door: \
+         jembatan dead-letters retry --all --dry-run",
+    )?;
     let read = move || {
         // What this node's own operator has to settle goes first.
         let mut found = unread_deliveries(&file.directory, only.as_ref(), limit)?;

@@ -14,7 +14,7 @@ mod submitting;
 mod unmapped;
 mod world;
 
-pub(crate) use world::{Engine, TOKEN, World, at, city, filing, national, province};
+pub(crate) use world::{Engine, TOKEN, World, at, city, event, filing, national, province};
 
 /// Runs all of it against an engine.
 pub(crate) async fn run(engine: &dyn Engine) {

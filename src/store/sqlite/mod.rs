@@ -54,8 +54,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::{
     domain::{
-        Complaint, ComplaintId, ComplaintName, Context, Decision, Digest, Event, EventId, Micros,
-        PartyId, Policy, Rejection, SystemName, Verdict,
+        ComplaintId, ComplaintName, Decision, Digest, EventId, Micros, PartyId, Policy, SystemName,
     },
     exchange::{Direction, Place},
     runtime::Clock,
@@ -85,8 +84,7 @@ const READERS: usize = 4;
 /// Marks are kept when so many rows had to be hashed.
 const MARK_EVERY: u64 = 1_024;
 
-/// Deciding, as a function: tests give one that panics.
-pub type Decide = fn(Option<&Complaint>, &Event, Context<'_>) -> Result<Verdict, Rejection>;
+pub use super::Decide;
 
 /// What the store is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,77 @@
+//! Where the hub's store is: in a directory of its own, or in a PostgreSQL that
+//! replicas share.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    config::{CommitLevel, HubConfig, StoreConfig},
+    domain::decide,
+    link::WireHeaders,
+    runtime::{Clock, random_bytes},
+    store::{
+        HubStore, StoreError,
+        postgres::{self, PostgresStore, Settings, SynchronousCommit},
+        sqlite::{self, NodeRole, SqliteStore},
+    },
+};
+
+/// Opens the store that the settings name.
+pub(super) async fn open(
+    config: &HubConfig,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<dyn HubStore>, StoreError> {
+    if let Some(store) = &config.store {
+        let options = postgres::Options {
+            settings: database(store)?,
+            encoder: Arc::new(WireHeaders),
+            policy: config.policy.clone(),
+            clock,
+            seed: random_bytes(),
+            decide,
+        };
+        return Ok(Arc::new(PostgresStore::open(options).await?));
+    }
+    let options = sqlite::Options {
+        directory: config.directory.clone(),
+        role: NodeRole::Hub,
+        encoder: Arc::new(WireHeaders),
+        policy: config.policy.clone(),
+        clock,
+        seed: random_bytes(),
+        decide,
+    };
+    Ok(Arc::new(SqliteStore::open(options)?))
+}
+
+/// How the database is reached.
+///
+/// # Errors
+/// The file with the password can't be read.
+pub fn database(config: &StoreConfig) -> Result<Settings, StoreError> {
+    let password = match &config.password_file {
+        None => None,
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                StoreError::Invalid(format!(
+                    "the password file {} can't be read: {error}",
+                    path.display()
+                ))
+            })?;
+            Some(text.trim_end_matches(['\r', '\n']).to_owned().into())
+        }
+    };
+    Ok(Settings {
+        url: config.url.clone(),
+        password,
+        roots: config.roots.clone(),
+        certificate: config.certificate.clone(),
+        key: config.key.clone(),
+        synchronous_commit: match config.synchronous_commit {
+            CommitLevel::On => SynchronousCommit::On,
+            CommitLevel::RemoteApply => SynchronousCommit::RemoteApply,
+            CommitLevel::RemoteWrite => SynchronousCommit::RemoteWrite,
+        },
+        connections: config.connections as usize,
+        statement_timeout: Duration::from_secs(u64::from(config.statement_timeout_seconds)),
+    })
+}

@@ -1,0 +1,216 @@
+//! Invitations, issued certificates and refused attempts as rows.
+//!
+//! Each change is one statement, so that of two replicas that issue for one
+//! invitation at once the row's lock lets one win.
+
+use deadpool_postgres::ClientWrapper;
+use tokio_postgres::Row;
+
+use crate::{
+    domain::{Micros, PartyId},
+    store::{Invitation, InvitationUse, IssuedCertificate, RefusedJoin, StoreError},
+};
+
+use super::{
+    connect::{execute, maybe, rows},
+    rows::{digest, party},
+};
+
+/// Rows that one list shows.
+const LISTED: i64 = 1_000;
+/// Refused attempts that are kept.
+const REFUSED_KEPT: i64 = 1_000;
+/// Refused attempts that are shown.
+const REFUSED_SHOWN: i64 = 100;
+
+const INVITATION: &str = "SELECT id, party, code_digest, made_at, expires_at, revoked_at, used_at, used_from, \
+     used_key, serial FROM invitation WHERE id = $1";
+
+const INVITATIONS: &str = "SELECT id, party, code_digest, made_at, expires_at, revoked_at, used_at, used_from, \
+     used_key, serial FROM invitation ORDER BY made_at DESC, id LIMIT $1";
+
+const ISSUE: &str = "INSERT INTO issued_certificate (serial, party, issued_at, ends_at, invitation) \
+     VALUES ($1, $2, $3, $4, $5)";
+
+const ISSUE_FOR: &str = "WITH used AS ( \
+         UPDATE invitation SET used_at = coalesce(used_at, $6), used_from = $7, used_key = $8, \
+             serial = $9 \
+         WHERE id = $5 AND revoked_at IS NULL AND expires_at > $6 \
+             AND (used_key IS NULL OR used_key = $8) RETURNING id) \
+     INSERT INTO issued_certificate (serial, party, issued_at, ends_at, invitation) \
+     SELECT $1, $2, $3, $4, id FROM used";
+
+// What another caller is just removing is left to it: nobody waits.
+const NOTE_REFUSED: &str = "WITH new AS ( \
+         INSERT INTO refused_join (at, remote, party, invitation, reason) \
+         VALUES ($1, $2, $3, $4, $5) RETURNING row) \
+     DELETE FROM refused_join WHERE row IN ( \
+         SELECT row FROM refused_join WHERE row <= (SELECT row FROM new) - $6::bigint \
+         FOR UPDATE SKIP LOCKED)";
+
+pub(super) async fn put(client: &ClientWrapper, new: &Invitation) -> Result<(), StoreError> {
+    execute(
+        client,
+        "INSERT INTO invitation (id, party, code_digest, made_at, expires_at) \
+         VALUES ($1, $2, $3, $4, $5)",
+        &[
+            &new.id,
+            &new.party.as_str(),
+            &new.code_digest.as_bytes().as_slice(),
+            &new.made_at.0,
+            &new.expires_at.0,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn revoke(
+    client: &ClientWrapper,
+    id: &str,
+    now: Micros,
+) -> Result<bool, StoreError> {
+    let sql = "UPDATE invitation SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1";
+    Ok(execute(client, sql, &[&id, &now.0]).await? > 0)
+}
+
+pub(super) async fn record_issued(
+    client: &ClientWrapper,
+    new: &IssuedCertificate,
+    used: Option<&InvitationUse>,
+) -> Result<bool, StoreError> {
+    let party = new.party.as_str();
+    let issued = match used.filter(|_| new.invitation.is_some()) {
+        None => {
+            execute(
+                client,
+                ISSUE,
+                &[
+                    &new.serial,
+                    &party,
+                    &new.issued_at.0,
+                    &new.ends_at.0,
+                    &new.invitation,
+                ],
+            )
+            .await?
+        }
+        Some(used) => {
+            execute(
+                client,
+                ISSUE_FOR,
+                &[
+                    &new.serial,
+                    &party,
+                    &new.issued_at.0,
+                    &new.ends_at.0,
+                    &new.invitation,
+                    &used.at.0,
+                    &used.from,
+                    &used.key_digest.as_bytes().as_slice(),
+                    &used.serial,
+                ],
+            )
+            .await?
+        }
+    };
+    Ok(issued == 1)
+}
+
+pub(super) async fn note_refused(
+    client: &ClientWrapper,
+    refused: &RefusedJoin,
+) -> Result<(), StoreError> {
+    // A text column holds no NUL, and a stranger may send one.
+    let named = refused.party.replace('\0', "\u{fffd}");
+    execute(
+        client,
+        NOTE_REFUSED,
+        &[
+            &refused.at.0,
+            &refused.remote,
+            &named,
+            &refused.invitation,
+            &refused.reason,
+            &REFUSED_KEPT,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn invitation(
+    client: &ClientWrapper,
+    id: &str,
+) -> Result<Option<Invitation>, StoreError> {
+    let found = maybe(client, INVITATION, &[&id]).await?;
+    found.as_ref().map(invitation_of).transpose()
+}
+
+pub(super) async fn invitations(client: &ClientWrapper) -> Result<Vec<Invitation>, StoreError> {
+    let found = rows(client, INVITATIONS, &[&LISTED]).await?;
+    found.iter().map(invitation_of).collect()
+}
+
+fn invitation_of(row: &Row) -> Result<Invitation, StoreError> {
+    let used = match row.try_get::<_, Option<i64>>(6)? {
+        None => None,
+        Some(at) => Some(InvitationUse {
+            at: Micros(at),
+            from: row.try_get(7)?,
+            key_digest: digest(row.try_get(8)?)?,
+            serial: row.try_get(9)?,
+        }),
+    };
+    Ok(Invitation {
+        id: row.try_get(0)?,
+        party: party(row, 1)?,
+        code_digest: digest(row.try_get(2)?)?,
+        made_at: Micros(row.try_get(3)?),
+        expires_at: Micros(row.try_get(4)?),
+        revoked_at: row.try_get::<_, Option<i64>>(5)?.map(Micros),
+        used,
+    })
+}
+
+pub(super) async fn issued_to(
+    client: &ClientWrapper,
+    to: &PartyId,
+) -> Result<Vec<IssuedCertificate>, StoreError> {
+    let found = rows(
+        client,
+        "SELECT serial, party, issued_at, ends_at, invitation FROM issued_certificate \
+         WHERE party = $1 ORDER BY issued_at DESC, serial LIMIT $2",
+        &[&to.as_str(), &LISTED],
+    )
+    .await?;
+    let issued = found.iter().map(|row| {
+        Ok(IssuedCertificate {
+            serial: row.try_get(0)?,
+            party: party(row, 1)?,
+            issued_at: Micros(row.try_get(2)?),
+            ends_at: Micros(row.try_get(3)?),
+            invitation: row.try_get(4)?,
+        })
+    });
+    issued.collect()
+}
+
+pub(super) async fn refused_joins(client: &ClientWrapper) -> Result<Vec<RefusedJoin>, StoreError> {
+    let found = rows(
+        client,
+        "SELECT at, remote, party, invitation, reason FROM refused_join ORDER BY row DESC LIMIT $1",
+        &[&REFUSED_SHOWN],
+    )
+    .await?;
+    let refused = found.iter().map(|row| {
+        Ok(RefusedJoin {
+            at: Micros(row.try_get(0)?),
+            remote: row.try_get(1)?,
+            party: row.try_get(2)?,
+            invitation: row.try_get(3)?,
+            reason: row.try_get(4)?,
+        })
+    });
+    refused.collect()
+}

@@ -1,0 +1,108 @@
+//! What went wrong at the server, and what that means for what was asked.
+
+use tokio_postgres::{Error, error::SqlState};
+
+use crate::store::StoreError;
+
+/// What became of a statement that failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Something has moved since it was read: read again, decide again.
+    Moved,
+    /// The outcome is unknown, or nothing reached the server: look.
+    Lost(String),
+    /// The server does not take these very values; others it might.
+    Unfit(StoreError),
+    /// Nothing was written, and trying again at once would not help.
+    Refused(StoreError),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let Some(answer) = error.as_db_error() else {
+            return Self::Lost(describe(&error));
+        };
+        let code = answer.code();
+        if *code == SqlState::ADMIN_SHUTDOWN
+            || *code == SqlState::CRASH_SHUTDOWN
+            || *code == SqlState::CANNOT_CONNECT_NOW
+            || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+        {
+            return Self::Lost(describe(&error));
+        }
+        match code.code() {
+            "JB001" => return Self::Moved,
+            "JB002" => return Self::Lost(describe(&error)),
+            "JB003" => return Self::Refused(StoreError::Corrupt(describe(&error))),
+            _ => {}
+        }
+        if *code == SqlState::UNIQUE_VIOLATION
+            || *code == SqlState::T_R_SERIALIZATION_FAILURE
+            || *code == SqlState::T_R_DEADLOCK_DETECTED
+            || *code == SqlState::LOCK_NOT_AVAILABLE
+        {
+            return Self::Moved;
+        }
+        match &code.code()[..2] {
+            "08" => Self::Lost(describe(&error)),
+            "22" | "23" | "54" => Self::Unfit(error.into()),
+            _ => Self::Refused(error.into()),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl Failure {
+    /// For whoever reads and does not try again.
+    pub(super) fn into_error(self) -> StoreError {
+        match self {
+            Self::Moved => {
+                StoreError::Unavailable("others were faster, again and again".to_owned())
+            }
+            Self::Lost(why) => StoreError::Unavailable(why),
+            Self::Unfit(error) | Self::Refused(error) => error,
+        }
+    }
+}
+
+/// The server's words without the values that it may name: they can be a
+/// citizen's.
+fn describe(error: &Error) -> String {
+    let Some(answer) = error.as_db_error() else {
+        let mut text = format!("PostgreSQL: {error}");
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
+        return text;
+    };
+    let code = answer.code().code();
+    let hint = match code {
+        "28P01" | "28000" => ": check user, password and pg_hba.conf",
+        "3D000" => ": make the database first",
+        "42501" => ": the user lacks a right; see docs/operate.md",
+        "53100" => ": the server's disk is full",
+        "53300" => ": the server has no connection left; see [store] connections",
+        _ => "",
+    };
+    format!("PostgreSQL {code}: {}{hint}", answer.message())
+}
+
+impl From<Error> for StoreError {
+    fn from(error: Error) -> Self {
+        use SqlState as S;
+        let text = describe(&error);
+        match error.code() {
+            Some(code) if *code == S::DATA_CORRUPTED || *code == S::INDEX_CORRUPTED => {
+                Self::Corrupt(text)
+            }
+            _ => Self::Unavailable(text),
+        }
+    }
+}

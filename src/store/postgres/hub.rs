@@ -1,0 +1,220 @@
+//! What the hub's store does besides: sessions, acceptance, the directory.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use tokio::sync::watch;
+
+use crate::{
+    domain::{
+        Category, ComplaintId, Decision, Event, Institution, InstitutionCode, Micros, Party,
+        PartyId, Rejection, RoutingRule,
+    },
+    exchange::Place,
+    store::{
+        AcceptBatch, Answer, EndedEpoch, Heads, HubStore, Invitation, InvitationUse,
+        IssuedCertificate, RefusedJoin, Registry, SessionToken,
+    },
+};
+
+use super::{
+    PostgresStore,
+    again::{How, Settling},
+    connect::{execute, one, rows},
+    damaged, directory, enrolment, journal,
+    rows::{id16, number},
+    writer::Work,
+};
+
+pub(super) const OWNERS: &str = "SELECT DISTINCT handler FROM complaint WHERE is_open";
+pub(super) const OPEN: &str = "SELECT complaint_id FROM complaint WHERE is_open AND handler IS NOT DISTINCT FROM $1 LIMIT 1000";
+pub(super) const IN_TRIAGE: &str =
+    "SELECT count(*) FROM complaint WHERE is_open AND handler IS NULL";
+
+impl HubStore for PostgresStore {
+    fn open_session(&self, party: &PartyId, token: SessionToken) -> Answer<'_, Heads> {
+        let party = party.clone();
+        async move {
+            let reader = self.reader().await?;
+            if !self.has_begun(&party).await? {
+                directory::begin_party(&reader, &self.shared, &party).await?;
+            }
+            execute(
+                &reader,
+                "UPDATE submission_head SET token = $2 WHERE party = $1",
+                &[&party.as_str(), &token.0.as_slice()],
+            )
+            .await?;
+            journal::heads(&reader, &party).await
+        }
+        .boxed()
+    }
+
+    fn accept(&self, party: &PartyId, batch: AcceptBatch) -> Answer<'_, Place> {
+        let done = self.write(Work::Accept(party.clone(), batch));
+        done.map(|done| done?.place()).boxed()
+    }
+
+    fn ended_epoch(&self, _: &PartyId, _: u64) -> Answer<'_, Option<EndedEpoch>> {
+        // No epoch ends in this engine: see docs/operate.md on restoring.
+        std::future::ready(Ok(None)).boxed()
+    }
+
+    fn catch_up(&self, _: &PartyId, _: u64, _: u64) -> Answer<'_, ()> {
+        std::future::ready(Ok(())).boxed()
+    }
+
+    fn decide_again(
+        &self,
+        party: &PartyId,
+        place: (u64, u64),
+        event: Event,
+        now: Micros,
+    ) -> Answer<'_, Option<Decision>> {
+        self.settle(Settling {
+            party: party.clone(),
+            place,
+            how: How::Decide(Box::new(event)),
+            now,
+        })
+    }
+
+    fn drop_parked(
+        &self,
+        party: &PartyId,
+        place: (u64, u64),
+        rejection: Rejection,
+        now: Micros,
+    ) -> Answer<'_, Option<Decision>> {
+        self.settle(Settling {
+            party: party.clone(),
+            place,
+            how: How::Reject(rejection),
+            now,
+        })
+    }
+
+    fn mark(&self, party: &PartyId, place: Place) -> Answer<'_, ()> {
+        let party = party.clone();
+        async move { journal::mark(&*self.reader().await?, &party, place).await }.boxed()
+    }
+
+    fn registry(&self) -> watch::Receiver<Arc<Registry>> {
+        self.shared.registry.subscribe()
+    }
+
+    fn put_party(&self, party: Party) -> Answer<'_, ()> {
+        async move { self.change_party(&party).await }.boxed()
+    }
+
+    fn put_institution(&self, institution: Institution) -> Answer<'_, ()> {
+        async move {
+            self.change_institution(&institution).await?;
+            self.retell_all().await
+        }
+        .boxed()
+    }
+
+    fn retell(&self) -> Answer<'_, ()> {
+        self.retell_all().boxed()
+    }
+
+    fn put_policy(&self, categories: Vec<Category>, rules: Vec<RoutingRule>) -> Answer<'_, ()> {
+        self.change_policy(categories, rules).boxed()
+    }
+
+    fn set_national(&self, party: PartyId) -> Answer<'_, ()> {
+        async move { self.change_national(&party).await }.boxed()
+    }
+
+    fn revoke(&self, serial: String, note: String, now: Micros) -> Answer<'_, ()> {
+        async move { self.add_revoked(&serial, &note, now).await }.boxed()
+    }
+
+    fn orphans(&self) -> Answer<'_, Vec<(ComplaintId, Option<InstitutionCode>)>> {
+        async move {
+            let reader = self.reader().await?;
+            let registry = self.shared.registry.borrow().clone();
+            let directory = &registry.directory;
+            let mut orphans = Vec::new();
+            for row in rows(&reader, OWNERS, &[]).await? {
+                let owner: Option<&str> = row.try_get(0)?;
+                let handler = owner
+                    .map(InstitutionCode::parse)
+                    .transpose()
+                    .map_err(|_| damaged("an institution's code"))?;
+                let is_read = match &handler {
+                    Some(handler) => directory.reader_of(handler).is_some(),
+                    None => directory.triage_reader().is_some(),
+                };
+                if is_read {
+                    continue;
+                }
+                for found in rows(&reader, OPEN, &[&owner]).await? {
+                    let id = ComplaintId::from_bytes(id16(found.try_get(0)?)?);
+                    orphans.push((id, handler.clone()));
+                }
+            }
+            Ok(orphans)
+        }
+        .boxed()
+    }
+
+    fn in_triage(&self) -> Answer<'_, u64> {
+        async move {
+            let reader = self.reader().await?;
+            number(&one(&reader, IN_TRIAGE, &[]).await?, 0)
+        }
+        .boxed()
+    }
+
+    fn put_invitation(&self, invitation: Invitation) -> Answer<'_, ()> {
+        async move { enrolment::put(&*self.reader().await?, &invitation).await }.boxed()
+    }
+
+    fn invitation(&self, id: &str) -> Answer<'_, Option<Invitation>> {
+        let id = id.to_owned();
+        async move { enrolment::invitation(&*self.reader().await?, &id).await }.boxed()
+    }
+
+    fn invitations(&self) -> Answer<'_, Vec<Invitation>> {
+        async move { enrolment::invitations(&*self.reader().await?).await }.boxed()
+    }
+
+    fn revoke_invitation(&self, id: &str, now: Micros) -> Answer<'_, bool> {
+        let id = id.to_owned();
+        async move { enrolment::revoke(&*self.reader().await?, &id, now).await }.boxed()
+    }
+
+    fn record_issued(
+        &self,
+        certificate: IssuedCertificate,
+        used: Option<InvitationUse>,
+    ) -> Answer<'_, bool> {
+        async move {
+            let reader = self.reader().await?;
+            enrolment::record_issued(&reader, &certificate, used.as_ref()).await
+        }
+        .boxed()
+    }
+
+    fn issued_to(&self, party: &PartyId) -> Answer<'_, Vec<IssuedCertificate>> {
+        let party = party.clone();
+        async move { enrolment::issued_to(&*self.reader().await?, &party).await }.boxed()
+    }
+
+    fn note_refused_join(&self, refused: RefusedJoin) -> Answer<'_, ()> {
+        async move { enrolment::note_refused(&*self.reader().await?, &refused).await }.boxed()
+    }
+
+    fn refused_joins(&self) -> Answer<'_, Vec<RefusedJoin>> {
+        async move { enrolment::refused_joins(&*self.reader().await?).await }.boxed()
+    }
+}
+
+impl PostgresStore {
+    fn settle(&self, settling: Settling) -> Answer<'_, Option<Decision>> {
+        let done = self.write(Work::Settle(Box::new(settling)));
+        done.map(|done| done?.decision()).boxed()
+    }
+}

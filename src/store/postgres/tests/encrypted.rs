@@ -1,0 +1,103 @@
+//! The line to a server that wants TLS and a client's certificate.
+
+use std::process::Command;
+
+use super::*;
+use crate::{
+    domain::Micros,
+    identity::{Authority, Lifetime, Subject, TrustDomain, write_new},
+    runtime::Clock as _,
+    store::Store as _,
+};
+
+/// Roots of its own, and a certificate for 127.0.0.1 by them.
+fn pki(directory: &Path) {
+    let now = Micros(SystemClock.now_micros());
+    let domain = TrustDomain::parse("jembatan.example").unwrap();
+    let authority = Authority::init(directory, &domain, now, false).unwrap();
+    let subject = Subject::Hub(vec!["127.0.0.1".to_owned()]);
+    let issued = authority.issue(&subject, Lifetime::days(now, 3)).unwrap();
+    let key = issued.key.unwrap();
+    write_new(&directory.join("server.key"), &key, true, true).unwrap();
+    write_new(
+        &directory.join("server.pem"),
+        &issued.certificate,
+        false,
+        true,
+    )
+    .unwrap();
+}
+
+/// Scenario: a server that lets nobody in without TLS and a certificate by its
+/// roots; a hub with all of it, with other roots, without a certificate, and
+/// without TLS.
+/// Guarantee: only the first comes in, encrypted; each other is told what is
+/// wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_line_is_encrypted_and_both_ends_are_checked() {
+    let Some(programs) = programs() else { return };
+    let files = tempfile::tempdir().unwrap();
+    let (own, other) = (files.path().join("own"), files.path().join("other"));
+    pki(&own);
+    pki(&other);
+    // The server's user must own its key, and reads beside it.
+    let served = files.path().join("served");
+    let hba = "local all all trust\nhostssl all all 127.0.0.1/32 trust clientcert=verify-ca\n";
+    let copied = Command::new("cp").arg("-r").args([&own, &served]).status();
+    assert!(copied.unwrap().success());
+    std::fs::write(served.join("hba.conf"), hba).unwrap();
+    Cluster::give(files.path());
+    let at = |name: &str| served.join(name).display().to_string();
+    let settings_of_server = [
+        "ssl=on".to_owned(),
+        format!("ssl_cert_file={}", at("server.pem")),
+        format!("ssl_key_file={}", at("server.key")),
+        format!("ssl_ca_file={}", at("ca.pem")),
+        format!("hba_file={}", at("hba.conf")),
+    ];
+    let words: Vec<&str> = settings_of_server.iter().map(String::as_str).collect();
+    let cluster = Cluster::start(&programs, &words);
+    let name = database(&cluster).await;
+    let url = format!("postgres://{USER}@127.0.0.1:{}/{name}", cluster.port);
+    let good = Settings {
+        roots: Some(own.join("ca.pem")),
+        certificate: Some(own.join("server.pem")),
+        key: Some(own.join("server.key")),
+        ..settings(&url)
+    };
+    let open = async |settings: Settings| {
+        PostgresStore::open(Options {
+            settings,
+            encoder: Arc::new(WireHeaders),
+            policy: Policy::default(),
+            clock: Arc::new(SystemClock),
+            seed: random_bytes(),
+            decide,
+        })
+        .await
+    };
+    let store = open(good.clone()).await.unwrap();
+    store.probe().await.unwrap();
+    let text = "SELECT count(*) FROM pg_stat_ssl WHERE ssl AND client_dn IS NOT NULL";
+    assert!(value(&cluster, "postgres", text).await >= 1, "the writer");
+    let why = async |settings: Settings| open(settings).await.err().unwrap().to_string();
+    let strange = Settings {
+        roots: Some(other.join("ca.pem")),
+        ..good.clone()
+    };
+    let found = why(strange).await;
+    assert!(found.contains("certificate"), "{found}");
+    let nameless = Settings {
+        certificate: None,
+        key: None,
+        ..good.clone()
+    };
+    let found = why(nameless).await;
+    assert!(found.contains("certificate"), "{found}");
+    let clear = Settings {
+        url: format!("{url}?sslmode=disable"),
+        ..good
+    };
+    let found = why(clear).await;
+    assert!(found.contains("pg_hba.conf"), "{found}");
+}

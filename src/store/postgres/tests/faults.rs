@@ -1,0 +1,304 @@
+//! A server that is killed, a line that is cut while it commits, a standby that
+//! says nothing.
+
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+use super::*;
+use crate::{
+    domain::{Outcome, Party, PartyMode, Progress},
+    store::{
+        Receipt, Store as _,
+        conformance::{filing, national},
+    },
+};
+
+impl Cluster {
+    /// The server's process.
+    pub(crate) fn pid(&self) -> u32 {
+        let file = self.directory.join("data/postmaster.pid");
+        let text = std::fs::read_to_string(file).unwrap();
+        text.lines().next().unwrap().trim().parse().unwrap()
+    }
+
+    /// Kills the server as a power cut would, and all that it has started.
+    pub(crate) fn kill(&mut self) {
+        let pid = self.pid().to_string();
+        let killed = std::process::Command::new("kill")
+            .args(["-KILL", &pid])
+            .status();
+        assert!(killed.unwrap().success());
+        self.let_go("keep");
+    }
+}
+
+/// The national party and nobody else.
+async fn prepared(url: &str) -> PostgresStore {
+    let store = open(url, decide).await.unwrap();
+    let party = Party {
+        id: national(),
+        name: String::new(),
+        mode: PartyMode::Local,
+        enabled: true,
+        certificate_fingerprints: Vec::new(),
+        observes_all: false,
+        observes_institutions: Vec::new(),
+    };
+    store.put_party(party).await.unwrap();
+    store.set_national(national()).await.unwrap();
+    store
+}
+
+fn numbered(n: usize) -> NewSubmission {
+    filing(&national(), &format!("N-{n}"), "isi", None)
+}
+
+async fn submit(store: &PostgresStore, n: usize) -> Result<Receipt, StoreError> {
+    let mut receipts = store.submit(vec![numbered(n)], at(1)).await?;
+    Ok(receipts.remove(0).unwrap())
+}
+
+/// Scenario: many callers hand over at once, and the server is killed as by a
+/// power cut in the middle; it comes back, and everybody hands over again.
+/// Guarantee: whatever was answered as accepted is there; nothing is there
+/// twice; the journal is whole; the store needs no restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_loses_nothing_that_was_answered() {
+    const CALLERS: usize = 300;
+    let Some(programs) = programs() else { return };
+    let mut cluster = Cluster::start(&programs, &[]);
+    let name = database(&cluster).await;
+    let store = prepared(&cluster.url(&name)).await;
+    let mut calls = JoinSet::new();
+    let (answered, mut answers) = tokio::sync::mpsc::unbounded_channel();
+    for n in 0..CALLERS {
+        let (store, answered) = (store.clone(), answered.clone());
+        calls.spawn(async move {
+            // A caller each: they come in a stream, not as one batch.
+            for part in 0..4 {
+                let number = n * 4 + part;
+                if submit(&store, number).await.is_ok() {
+                    let _ = answered.send(number);
+                }
+            }
+        });
+    }
+    drop(answered);
+    let mut kept = BTreeSet::new();
+    while kept.len() < CALLERS {
+        kept.insert(answers.recv().await.unwrap());
+    }
+    tokio::task::block_in_place(|| {
+        cluster.kill();
+        cluster.run();
+    });
+    while let Some(number) = answers.recv().await {
+        kept.insert(number);
+    }
+    calls.join_all().await;
+    let everything: Vec<_> = (0..CALLERS * 4).map(numbered).collect();
+    let receipts = store.submit(everything, at(2)).await.unwrap();
+    for (number, receipt) in receipts.into_iter().enumerate() {
+        let receipt = receipt.unwrap();
+        assert_eq!(receipt.progress, Progress::Accepted);
+        assert!(
+            receipt.repeated || !kept.contains(&number),
+            "{number} is lost"
+        );
+    }
+    let all = whole(&store, &national(), Direction::Submissions).await;
+    assert_eq!(all.len(), CALLERS * 4);
+    assert_eq!(decided(&store, &national()).await.len(), CALLERS * 4);
+}
+
+/// When a relay cuts the line on which a commit comes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    /// The server never sees it.
+    Before,
+    /// The server carries it out, and its answer is lost.
+    After,
+}
+
+/// A relay that cuts once, at the first commit after it was armed.
+struct Relay {
+    port: u16,
+    is_armed: Arc<AtomicBool>,
+}
+
+impl Relay {
+    async fn start(server: u16, cut: Cut) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let is_armed = Arc::new(AtomicBool::new(false));
+        let armed = is_armed.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                tokio::spawn(carry(client, server, cut, armed.clone()));
+            }
+        });
+        Self { port, is_armed }
+    }
+}
+
+/// The title of each complaint of the tests: only a commit carries it.
+const TITLE: &[u8] = b"Jalan rusak";
+
+async fn carry(mut client: TcpStream, mut server: TcpStream, cut: Cut, armed: Arc<AtomicBool>) {
+    let (mut up, mut down) = (vec![0; 65_536], vec![0; 65_536]);
+    loop {
+        tokio::select! {
+            came = client.read(&mut up) => {
+                let Ok(count @ 1..) = came else { return };
+                let is_commit = up[..count].windows(TITLE.len()).any(|found| found == TITLE);
+                if is_commit && armed.swap(false, Ordering::SeqCst) {
+                    if cut == Cut::After {
+                        server.write_all(&up[..count]).await.unwrap();
+                        // The answer shows that it was carried out.
+                        let _ = server.read(&mut down).await;
+                    }
+                    return;
+                }
+                if server.write_all(&up[..count]).await.is_err() {
+                    return;
+                }
+            }
+            came = server.read(&mut down) => {
+                let Ok(count @ 1..) = came else { return };
+                if client.write_all(&down[..count]).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Scenario: the line is cut while a commit is on it, once before the server
+/// has it and once before its answer comes.
+/// Guarantee: the caller is answered once, as accepted and not as a repetition;
+/// it is stored exactly once; what comes next is stored behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_in_doubt_is_read_back() {
+    let Some(cluster) = shared() else { return };
+    for cut in [Cut::Before, Cut::After] {
+        let name = database(cluster).await;
+        let relay = Relay::start(cluster.port, cut).await;
+        let store = prepared(&cluster.tcp_url(&name, relay.port)).await;
+        submit(&store, 0).await.unwrap();
+        relay.is_armed.store(true, Ordering::SeqCst);
+        let receipt = submit(&store, 1).await.unwrap();
+        assert!(
+            !relay.is_armed.load(Ordering::SeqCst),
+            "{cut:?}: it was cut"
+        );
+        assert_eq!(
+            (receipt.progress, receipt.repeated),
+            (Progress::Accepted, false)
+        );
+        submit(&store, 2).await.unwrap();
+        let decisions = decided(&store, &national()).await;
+        let outcomes: Vec<_> = decisions.iter().map(|found| found.outcome).collect();
+        assert_eq!(outcomes, [Outcome::Accepted; 3], "{cut:?}");
+    }
+}
+
+/// How many backends wait for a standby with a statement like this; they are
+/// told to stop waiting if `cancel`.
+async fn waiting(cluster: &Cluster, statement: &str, cancel: bool) -> i64 {
+    let what = match cancel {
+        true => "count(pg_cancel_backend(pid))",
+        false => "count(*)",
+    };
+    let text = format!(
+        "SELECT {what} FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE '{statement}'"
+    );
+    value(cluster, "postgres", &text).await
+}
+
+/// Scenario: the synchronous standby is gone while hand-overs commit, one after
+/// the other; an operator ends the wait of one, and the server warns; later
+/// nobody has to be waited for.
+/// Guarantee: what the server has but its standby may not is not answered;
+/// once it is known to be safe it is, and it is there once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_standby_is_waited_for() {
+    let Some(programs) = programs() else { return };
+    let cluster = Cluster::start(&programs, &[]);
+    let name = database(&cluster).await;
+    let store = prepared(&cluster.url(&name)).await;
+    let standby = async |names: &str| {
+        let text = format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'");
+        sql(&cluster, "postgres", &text).await;
+        sql(&cluster, "postgres", "SELECT pg_reload_conf()").await;
+    };
+    let answered = Arc::new(AtomicUsize::new(0));
+    let stop = Arc::new(AtomicBool::new(false));
+    let calls = tokio::spawn({
+        let (store, answered, stop) = (store.clone(), answered.clone(), stop.clone());
+        async move {
+            while !stop.load(Ordering::SeqCst) {
+                let n = answered.load(Ordering::SeqCst);
+                let receipt = submit(&store, n).await.unwrap();
+                assert!(!receipt.repeated);
+                answered.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    standby("elsewhere").await;
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    while waiting(&cluster, "%jembatan_commit%", true).await == 0 {
+        assert!(std::time::Instant::now() < until, "no commit has to wait");
+    }
+    while waiting(&cluster, "UPDATE replica%", false).await == 0 {
+        assert!(std::time::Instant::now() < until, "nobody looks for it");
+    }
+    let text = "SELECT position FROM submission_head WHERE party = 'nasional'";
+    let there = value(&cluster, &name, text).await as usize;
+    assert_eq!(
+        there,
+        answered.load(Ordering::SeqCst) + 1,
+        "one is in doubt"
+    );
+    stop.store(true, Ordering::SeqCst);
+    standby("").await;
+    calls.await.unwrap();
+    assert_eq!(decided(&store, &national()).await.len(), there);
+}
+
+/// Scenario: more callers at once than there are connections; a reader that
+/// holds one while all others are in use.
+/// Guarantee: everybody is answered, and no more connections are open than were
+/// allowed: those of readers, the writer's and the listener's.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_have_a_limit() {
+    let Some(cluster) = shared() else { return };
+    let name = database(cluster).await;
+    let store = prepared(&cluster.url(&name)).await;
+    let mut calls = JoinSet::new();
+    for n in 0..200 {
+        let store = store.clone();
+        calls.spawn(async move {
+            submit(&store, n % 20).await.unwrap();
+            store.heads(&national()).await.unwrap();
+            store.counts(&national()).await.unwrap()
+        });
+    }
+    calls.join_all().await;
+    let reader = store.reader().await.unwrap();
+    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&name];
+    let open = reader.query_one(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND application_name = 'jembatan hub'",
+        &values,
+    );
+    let open: i64 = open.await.unwrap().get(0);
+    assert!((3..=4 + 2).contains(&open), "{open}");
+}

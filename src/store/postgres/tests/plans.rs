@@ -1,0 +1,139 @@
+//! The plans that the server really makes: costs stay flat as history grows.
+
+use super::*;
+use crate::{
+    domain::{EventBody, Rejection},
+    store::{
+        Store as _,
+        conformance::{city, event, filing, national, province},
+    },
+};
+
+/// Tables that grow with the past.
+const GROWING: [&str; 12] = [
+    "submission",
+    "event_key",
+    "part",
+    "complaint",
+    "history",
+    "repetition",
+    "reference",
+    "delivery",
+    "mark",
+    "journal",
+    "work_item",
+    "issued_certificate",
+];
+
+/// A past of fifty thousand submissions of other parties.
+const PAST: &str = "
+INSERT INTO journal (party, direction, epoch)
+    SELECT 'past-' || n, 1 + n % 2, n FROM generate_series(1, 5000) n;
+INSERT INTO submission (id, stored_at, event_id, mac, event, chain, outcome, decision)
+    SELECT (1000::bigint << 36) | n, n, substr(sha256(n::text::bytea), 1, 16), '', repeat('x', 300)::bytea, '', 1, '{}'
+    FROM generate_series(1, 50000) n;
+INSERT INTO event_key SELECT event_id, id FROM submission WHERE mac = '';
+INSERT INTO part SELECT id, 0, 0, '', repeat('y', 300)::bytea, NULL FROM submission WHERE mac = '';
+INSERT INTO complaint (id, complaint_id, number, version, is_open, handler, state)
+    SELECT (1000::bigint << 36) | n, substr(sha256(n::text::bytea), 1, 16), n, 1, n % 10 = 0, 'x-' || n % 50, repeat('z', 300)
+    FROM generate_series(1, 50000) n;
+INSERT INTO history SELECT id, 1, id, 0 FROM complaint;
+INSERT INTO repetition SELECT id, id FROM complaint;
+INSERT INTO reference SELECT 'past-' || number, 's', number::text, complaint_id FROM complaint;
+INSERT INTO delivery SELECT (2000::bigint << 36) | n, n, repeat('h', 100)::bytea, (1000::bigint << 36) | n, 3
+    FROM generate_series(1, 50000) n;
+INSERT INTO mark SELECT id, '' FROM delivery;
+INSERT INTO issued_certificate SELECT n::text, 'past-' || n % 5000, n, n FROM generate_series(1, 50000) n;
+INSERT INTO work_item SELECT 'past-' || n, 's', 'c', 'n', 1, n FROM generate_series(1, 5000) n;
+ANALYZE;
+";
+
+/// Scenario: a database with a past, and a replica that does everything that a
+/// hub does all day, often enough that the server keeps its plans.
+/// Guarantee: no statement walks through a table that grows.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_statement_walks_through_the_past() {
+    let Some(programs) = programs() else { return };
+    let explain = [
+        "session_preload_libraries=auto_explain",
+        "auto_explain.log_min_duration=0",
+        "auto_explain.log_nested_statements=on",
+        "log_min_messages=warning",
+        // Planning for a cold disk, as on a day when much is asked.
+        "autovacuum=off",
+    ];
+    let cluster: &'static Cluster = Box::leak(Box::new(Cluster::start(&programs, &explain)));
+    let pair = Pair::new(cluster).await;
+    sql(cluster, &pair.database, PAST).await;
+    let hub = &*pair.second;
+    let begin = cluster.log.lock().unwrap().len();
+    let mut before = filing(&province(), "P-0", "isi", None);
+    send(hub, &province(), std::slice::from_ref(&before)).await;
+    for n in 1..=12 {
+        let filed = filing(&province(), &format!("P-{n}"), "isi", None);
+        let replied = EventBody::ReporterReplied {
+            attachments: Vec::new(),
+        };
+        let part = before.parts[0].sha256;
+        let erased = EventBody::PartErased {
+            event_id: before.event.event_id,
+            sha256: part,
+        };
+        let batch = [
+            filed.clone(),
+            event(&province(), &before, &format!("r-{n}"), replied),
+            before.clone(),
+            event(&province(), &before, &format!("e-{n}"), erased),
+        ];
+        send(hub, &province(), &batch).await;
+        let started = EventBody::HandlingStarted {
+            unit: "DPU".to_owned(),
+        };
+        let answered = event(&city(), &before, &format!("c-{n}"), started);
+        send(hub, &city(), &[answered]).await;
+        let own = filing(&national(), &format!("N-{n}"), "isi", None);
+        hub.submit(vec![own], at(1)).await.unwrap();
+        let heads = hub.heads(&city()).await.unwrap();
+        let place = hub.place_at(&city(), Direction::Deliveries, heads.deliveries);
+        let place = place.await.unwrap().unwrap();
+        hub.acknowledge(&city(), Direction::Deliveries, place)
+            .await
+            .unwrap();
+        hub.consume(&city(), heads.deliveries).await.unwrap();
+        for direction in [Direction::Submissions, Direction::Deliveries] {
+            let page = hub.read(&province(), direction, 1, 100, 1_000_000);
+            assert!(!page.await.unwrap().is_empty());
+        }
+        let id = before.event.complaint_id;
+        assert!(hub.complaint(&city(), &id).await.unwrap().is_some());
+        let event_id = &before.event.event_id;
+        assert!(
+            hub.receipt(&province(), event_id, &id)
+                .await
+                .unwrap()
+                .is_some()
+        );
+        hub.in_triage().await.unwrap();
+        hub.orphans().await.unwrap();
+        hub.issued_to(&city()).await.unwrap();
+        assert!(hub.dead_letters(None, 0, 10).await.unwrap().is_empty());
+        let none = hub.drop_parked(&province(), (1, n), Rejection::dropped("-"), at(1));
+        assert_eq!(none.await.unwrap(), None);
+        before = filed;
+    }
+    hub.close().await;
+    let log = cluster.log.lock().unwrap()[begin..].join("\n");
+    assert!(
+        log.contains("INSERT INTO submission"),
+        "the function's own plans are there"
+    );
+    for table in GROWING {
+        let walks = format!("Seq Scan on {table} ");
+        let found = log.find(&walks).map(|at| {
+            let from = log[..at].rfind("Query Text").unwrap_or(at);
+            &log[from..log.len().min(at + 1_500)]
+        });
+        assert_eq!(found, None, "{table}");
+    }
+    pair.world.hub.close().await;
+}

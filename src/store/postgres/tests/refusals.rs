@@ -1,0 +1,124 @@
+//! What is refused at the start, and how it is said.
+
+use super::*;
+use crate::store::Store as _;
+use cluster::GUARDED;
+
+use super::super::check;
+
+async fn why(settings: Settings) -> String {
+    let opened = PostgresStore::open(Options {
+        settings,
+        encoder: Arc::new(WireHeaders),
+        policy: Policy::default(),
+        clock: Arc::new(SystemClock),
+        seed: random_bytes(),
+        decide,
+    });
+    opened.await.err().unwrap().to_string()
+}
+
+/// Scenario: an empty database, one with the schema, one whose schema has
+/// contracted since, and two programs that migrate at once.
+/// Guarantee: each that does not fit is refused with what to do; migrating
+/// twice changes nothing; a newer schema that still serves is served from.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_that_does_not_fit_is_refused() {
+    let Some(cluster) = shared() else { return };
+    let name = format!("s{}", hex::encode(random_bytes::<8>()));
+    sql(cluster, "postgres", &format!("CREATE DATABASE {name}")).await;
+    let url = cluster.url(&name);
+    let state = check(&settings(&url)).await.unwrap();
+    assert!(state.found == 0 && !state.fits());
+    let found = why(settings(&url)).await;
+    assert!(found.contains("jembatan store migrate"), "{found}");
+    let own = settings(&url);
+    let (one, other) = tokio::join!(migrate(&own), migrate(&own));
+    let state = one.unwrap();
+    assert!(state.fits() && other.unwrap() == state);
+    assert_eq!(check(&own).await.unwrap(), state);
+
+    let newer = "INSERT INTO refinery_schema_history (version, name, applied_on, checksum) \
+         VALUES (99, 'later', '2027-01-01T00:00:00Z', '1')";
+    sql(cluster, &name, newer).await;
+    let store = open(&url, decide).await.unwrap();
+    store.close().await;
+    sql(cluster, &name, "UPDATE schema_use SET readable_from = 98").await;
+    let found = why(settings(&url)).await;
+    assert!(found.contains("install the newer program"), "{found}");
+}
+
+/// Scenario: a wrong password, a user without rights, a database that is not
+/// there, a user whose connections are all in use, a server that is not there.
+/// Guarantee: each is said for what it is, and no password is in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_refuses_is_said() {
+    let Some(cluster) = shared() else { return };
+    let name = database(cluster).await;
+    let roles = format!(
+        "DROP ROLE IF EXISTS {GUARDED}; CREATE ROLE {GUARDED} LOGIN PASSWORD 'right'; \
+         DROP ROLE IF EXISTS narrow; CREATE ROLE narrow LOGIN CONNECTION LIMIT 0"
+    );
+    sql(cluster, "postgres", &roles).await;
+    let at = |user: &str, name: &str| {
+        format!(
+            "postgres://{user}@127.0.0.1:{}/{name}?sslmode=disable",
+            cluster.port
+        )
+    };
+    let with = |password: &str| Settings {
+        password: Some(password.to_owned().into()),
+        ..settings(&at(GUARDED, &name))
+    };
+    let found = why(with("secret")).await;
+    assert!(
+        found.contains("pg_hba.conf") && !found.contains("secret"),
+        "{found}"
+    );
+    let found = why(with("right")).await;
+    assert!(found.contains("lacks a right"), "{found}");
+    let found = why(settings(&cluster.url("nowhere"))).await;
+    assert!(found.contains("make the database first"), "{found}");
+    let found = why(settings(&at("narrow", &name))).await;
+    assert!(found.contains("no connection left"), "{found}");
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = nobody.local_addr().unwrap().port();
+    drop(nobody);
+    let found = why(settings(&cluster.tcp_url(&name, port))).await;
+    assert!(found.contains("refused"), "{found}");
+}
+
+/// Scenario: a url that asks for less than is promised; TLS without roots.
+/// Guarantee: the session keeps what the settings say; TLS is not silently left
+/// out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_url_can_not_weaken_what_is_promised() {
+    let Some(cluster) = shared() else { return };
+    let name = database(cluster).await;
+    let weak = format!(
+        "{}&options=-c%20synchronous_commit%3Doff",
+        cluster.url(&name)
+    );
+    let store = open(&weak, decide).await.unwrap();
+    let line = store.shared.database.line().await.unwrap();
+    let row = line.client().query_one("SHOW synchronous_commit", &[]);
+    assert_eq!(row.await.unwrap().get::<_, String>(0), "on");
+    for mode in ["", "?sslmode=prefer", "?sslmode=require"] {
+        let url = format!("postgres://jembatan@db.example/jembatan{mode}");
+        let found = why(settings(&url)).await;
+        assert!(
+            found.contains("[store] roots is missing"),
+            "{mode}: {found}"
+        );
+    }
+}
+
+/// Scenario: a server that does not sync.
+/// Guarantee: refused: what it calls stored is not on its disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_fsync_is_refused() {
+    let Some(programs) = programs() else { return };
+    let cluster = Cluster::start(&programs, &["fsync=off"]);
+    let found = why(settings(&cluster.url("postgres"))).await;
+    assert!(found.contains("fsync=off"), "{found}");
+}
