@@ -32,7 +32,7 @@ pub(super) async fn prune(
         if is_due {
             last = Some(now);
             let before = Micros(now.saturating_sub(i64::from(keep_days) * DAY_MICROS));
-            let all = prune_all(&*store, &parties, before);
+            let all = prune_all(&*store, &parties, (before, Micros(now)));
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = all => {}
@@ -45,9 +45,9 @@ pub(super) async fn prune(
     }
 }
 
-async fn prune_all(store: &dyn AdapterStore, parties: &[PartyId], before: Micros) {
+async fn prune_all(store: &dyn AdapterStore, parties: &[PartyId], (before, now): (Micros, Micros)) {
     for party in parties {
-        match store.prune(party, before).await {
+        match store.prune(party, before, now).await {
             Ok(pruned) => {
                 tracing::info!(
                     event = "pruned",

@@ -200,7 +200,12 @@ impl Enrolment {
         let request = SigningRequest::read(&signing_request)
             .map_err(|error| EnrolmentError::RequestUnusable(error.why))?;
         let registered = self.check(invitation, &request.key_digest())?;
+        // A line may be used again with its key, but not to fill the disk.
+        if let Some(wait) = self.renewals.wait(&invitation.party) {
+            return Err(EnrolmentError::TooManyRenewals(wait).into());
+        }
         let signer = self.signer()?;
+        self.renewals.count(&invitation.party);
         let signed = self.sign(&signer, &request, &invitation.party)?;
         let roots = self.roots(&signer)?;
         let used = InvitationUse {

@@ -243,14 +243,14 @@ pub trait AdapterStore: Store {
     /// nothing else changes. `false`: it is none of those.
     fn drop_unread(&self, party: &PartyId, place: (u64, u64)) -> Answer<'_, bool>;
 
-    /// Lets go of bytes and parts of own submissions that were stored before a
-    /// moment, in pages: those that are acknowledged, whose decision is here and
-    /// final (not parked), and was taken over by the local system. They stay
-    /// known by event id, outcome and mac, their chains stay, and they are never
-    /// sent again. Decisions count as taken over once the local system has
-    /// consumed through where the deliveries stood at a call of this after they
-    /// had come.
-    fn prune(&self, party: &PartyId, before: Micros) -> Answer<'_, Pruned>;
+    /// Lets go of bytes and parts of own submissions, in pages: those that were
+    /// stored, acknowledged and decided for good (not parked) before a moment, and
+    /// whose decision was taken over by the local system. They stay known by event
+    /// id, outcome and mac, their chains stay, and they are never sent again. What
+    /// is decided is noted at each call, with `now`; it counts as decided since
+    /// then, and as taken over once the local system has consumed through where
+    /// the deliveries stood. So the first call lets go of nothing.
+    fn prune(&self, party: &PartyId, before: Micros, now: Micros) -> Answer<'_, Pruned>;
 
     /// A node that lost its disk takes over how far its local system had
     /// consumed. Only ever raises the mark, also beyond the head.

@@ -116,7 +116,7 @@ impl Drop for Turn {
 }
 
 /// One subscriber of IPv6 has a /64 of addresses: they count as one.
-fn prefix(address: IpAddr) -> IpAddr {
+pub(super) fn prefix(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {

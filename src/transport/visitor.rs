@@ -2,10 +2,11 @@
 //! once, and short.
 
 use std::{
+    collections::HashMap,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -21,11 +22,14 @@ use tonic::transport::server::Connected;
 
 use crate::identity::Refusal;
 
-use super::network::Stream;
+use super::{network::Stream, pending::prefix};
 
 /// Visitors at once. They need a place among all connections too, so that they
 /// can never take all of those.
 const MAX_VISITORS: usize = 32;
+/// Of one address, or of one IPv6 network, at once: strangers there do not keep
+/// regions elsewhere from joining.
+const MAX_OF_ONE: usize = 4;
 /// Longest visit: one call, over a slow line.
 const LONGEST_VISIT: Duration = Duration::from_secs(30);
 
@@ -34,6 +38,47 @@ const LONGEST_VISIT: Duration = Duration::from_secs(30);
 pub(super) struct Visitors {
     ready: mpsc::Sender<io::Result<Visitor>>,
     places: Arc<Semaphore>,
+    by_address: ByAddress,
+}
+
+type ByAddress = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+/// One of an address's few places.
+#[derive(Debug)]
+struct Place {
+    by_address: ByAddress,
+    address: IpAddr,
+}
+
+impl Place {
+    fn take(by_address: &ByAddress, address: IpAddr) -> Option<Self> {
+        let address = prefix(address);
+        let mut taken = by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(address).or_default();
+        if *count >= MAX_OF_ONE {
+            return None;
+        }
+        *count += 1;
+        Some(Self {
+            by_address: by_address.clone(),
+            address,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self
+            .by_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.address);
+            }
+        }
+    }
 }
 
 impl Visitors {
@@ -42,6 +87,7 @@ impl Visitors {
         let visitors = Self {
             ready,
             places: Arc::new(Semaphore::new(MAX_VISITORS)),
+            by_address: ByAddress::default(),
         };
         (visitors, ReceiverStream::new(connections))
     }
@@ -56,12 +102,17 @@ impl Visitors {
             reason: "TOO_MANY_VISITORS",
             why: format!("{MAX_VISITORS} callers without certificate are here already"),
         };
+        let own = Place::take(&self.by_address, remote.ip()).ok_or_else(|| Refusal {
+            reason: "TOO_MANY_VISITORS",
+            why: format!("{MAX_OF_ONE} callers without certificate are here from this address"),
+        })?;
         let place = self.places.clone().try_acquire_owned();
         let visitor = Visitor {
             stream,
             remote,
             ends: Box::pin(sleep(LONGEST_VISIT)),
             _place: place.map_err(|_| full())?,
+            _own: own,
             _permit: permit,
         };
         self.ready.try_send(Ok(visitor)).map_err(|_| full())
@@ -81,7 +132,19 @@ pub struct Visitor {
     remote: SocketAddr,
     ends: Pin<Box<Sleep>>,
     _place: OwnedSemaphorePermit,
+    _own: Place,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Visitor {
+    /// Looked at wherever a server may wait, so that nobody stays by not
+    /// taking what is sent.
+    fn check_end(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        match self.ends.as_mut().poll(context) {
+            Poll::Ready(()) => Err(io::Error::new(io::ErrorKind::TimedOut, "a visit is short")),
+            Poll::Pending => Ok(()),
+        }
+    }
 }
 
 impl Connected for Visitor {
@@ -100,13 +163,7 @@ impl AsyncRead for Visitor {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // A server always waits for bytes, so the end is seen here at once.
-        if self.ends.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "a visit is short",
-            )));
-        }
+        self.check_end(context)?;
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
@@ -117,10 +174,12 @@ impl AsyncWrite for Visitor {
         context: &mut Context<'_>,
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.check_end(context)?;
         Pin::new(&mut self.stream).poll_write(context, buffer)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check_end(context)?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 

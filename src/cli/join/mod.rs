@@ -106,6 +106,9 @@ impl Join {
         let party = &invitation.party;
         let pair = directory.join(format!("{party}.pem"));
         let roots = directory.join("roots.pem");
+        // Nothing that works is touched before what is new was looked at.
+        let new_pair = directory.join(format!("{party}.pem.joining"));
+        let new_roots = directory.join("roots.pem.joining");
         let mut joined = Joined {
             line: invitation.clone(),
             // Until the hub's certificate has told it.
@@ -119,7 +122,7 @@ impl Join {
         };
         // What is wrong with what was said here is told before the code is used.
         settings::check(&joined, &self.config)?;
-        let key = self.key(&pair)?;
+        let key = self.key(&pair, &new_pair)?;
         let request = request_for(&key, party.as_str())?;
         let ways = self.ways(&invitation)?;
         let (answer, trust_domain) = ask::ask(&ways, &invitation, request).await?;
@@ -133,11 +136,11 @@ impl Join {
                 if skew > 0 { "ahead of" } else { "behind" }
             );
         }
-        keep(&invitation, &answer, &key, (&pair, &roots))?;
+        keep(&invitation, &answer, &key, (&new_pair, &new_roots))?;
         let files = Files {
-            certificate: pair.clone(),
-            key: pair.clone(),
-            roots: roots.clone(),
+            certificate: new_pair.clone(),
+            key: new_pair.clone(),
+            roots: new_roots.clone(),
             crls: Vec::new(),
         };
         let purpose = Purpose::Party(party.clone());
@@ -147,7 +150,10 @@ impl Join {
                 skew / 1_000_000
             )
         })?;
-        give_to_owner(&self.data_dir, &[&directory, &pair, &roots])?;
+        give_to_owner(&self.data_dir, &[&directory, &new_pair, &new_roots])?;
+        for (new, place) in [(&new_roots, &roots), (&new_pair, &pair)] {
+            fs::rename(new, place).with_context(|| place.display().to_string())?;
+        }
         let is_unary = answer.mode == v1::PartyMode::Unary as i32;
         ask::try_out(&ways, &material, &trust_domain, is_unary).await?;
         joined.trust_domain = trust_domain;
@@ -161,14 +167,15 @@ impl Join {
 
     /// The key that is there, or a new one, kept before it is used: an answer
     /// that is lost costs nothing then.
-    fn key(&self, pair: &Path) -> anyhow::Result<String> {
-        if pair.exists() && !self.new_key {
-            let text = fs::read_to_string(pair).with_context(|| pair.display().to_string())?;
+    fn key(&self, pair: &Path, begun: &Path) -> anyhow::Result<String> {
+        let found = [begun, pair].into_iter().find(|path| path.exists());
+        if let Some(path) = found.filter(|path| *path == begun || !self.new_key) {
+            let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
             let end = text.find("-----BEGIN CERTIFICATE").unwrap_or(text.len());
             return Ok(text[..end].to_owned());
         }
         let key = new_key()?;
-        write_new(pair, &key, true, true)?;
+        write_new(begun, &key, true, true)?;
         Ok(key)
     }
 
@@ -252,16 +259,16 @@ fn say(
         name => format!(" ({name})"),
     };
     eprintln!(
-        "Joined as {party}{name}: the hub lets this node in. The certificate is good until {} and renews itself while the node runs.",
+        "Joined as {party}{name}: the hub lets it in. The certificate is good until {}.",
         moment(identity.not_after)
     );
     match &config {
         Some(config) => eprintln!(
-            "Next: jembatan adapter --config {0}   (as a service: systemctl enable --now jembatan-adapter)",
+            "Next: jembatan adapter --config {0}   (as a service: systemctl enable --now jembatan-adapter). It renews its certificate by itself.",
             config.display()
         ),
         None => eprintln!(
-            "It is registered as unary: its own software calls the hub with the key and certificate in {} and the roots in {}.",
+            "It is registered as unary: its own software calls the hub with the key and certificate in {} and the roots in {}, and renews the certificate with EnrolmentService.Renew before it ends.",
             joined.pair.display(),
             joined.roots.display()
         ),

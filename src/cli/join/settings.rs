@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -39,8 +40,25 @@ pub(super) fn write(joined: &Joined, path: &Path) -> anyhow::Result<PathBuf> {
         .proxy
         .as_ref()
         .is_some_and(|proxy| proxy.contains('@'));
+    let owner = owner_of(&path);
     write_new(&path, &text, is_secret, true)?;
+    if is_secret && let Some((group, mode)) = owner {
+        // The node's own user has to read it.
+        std::os::unix::fs::chown(&path, None, Some(group))
+            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(mode)))
+            .with_context(|| path.display().to_string())?;
+    }
     Ok(path)
+}
+
+/// Whose settings they are: those of the file that is there, else of the
+/// directory's group, which may read them and nobody else.
+fn owner_of(path: &Path) -> Option<(u32, u32)> {
+    if let Ok(found) = fs::metadata(path) {
+        return Some((found.gid(), found.mode() & 0o640));
+    }
+    let directory = fs::metadata(path.parent()?).ok()?;
+    Some((directory.gid(), 0o640))
 }
 
 fn free_beside(path: &Path) -> PathBuf {

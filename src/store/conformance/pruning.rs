@@ -20,8 +20,9 @@ async fn is_here(world: &World, position: u64) -> bool {
     !entry.event.is_empty()
 }
 
-async fn prune(world: &World, before: i64) -> u64 {
-    let pruned = world.province.prune(&province(), at(before)).await.unwrap();
+async fn prune(world: &World, before: i64, now: i64) -> u64 {
+    let node = &world.province;
+    let pruned = node.prune(&province(), at(before), at(now)).await.unwrap();
     assert_eq!(pruned.entries == 0, pruned.bytes == 0, "{pruned:?}");
     pruned.entries
 }
@@ -40,8 +41,9 @@ async fn again(world: &World, new: NewSubmission) -> Result<crate::store::Receip
 /// Scenario: a node with a filing, an event about it, a parked filing and a
 /// young one, all decided; and one that waits. The node is told to let go before
 /// and after its local system takes the decisions over, and once more.
-/// Guarantee: nothing goes that is not taken over, parked, young, or waits; what
-/// goes takes its parts along. Receipts, the complaint, repetitions and conflicts
+/// Guarantee: nothing goes that is not taken over, parked, young, or waits, or
+/// that was stored long ago and decided only lately; what goes takes its parts
+/// along. Receipts, the complaint, repetitions and conflicts
 /// (with the digest that was stored) answer as before, chains are the same, and
 /// what waits is sent.
 pub(super) async fn only_what_is_settled_goes(engine: &dyn Engine) {
@@ -69,14 +71,13 @@ pub(super) async fn only_what_is_settled_goes(engine: &dyn Engine) {
     };
     let chains = [place(1).await, place(2).await, place(5).await];
 
-    assert_eq!(
-        prune(&world, 500).await,
-        0,
-        "nobody took the decisions over"
-    );
+    let mut none = prune(&world, 500, 600).await;
+    none += prune(&world, 650, 690).await;
+    assert_eq!(none, 0, "nobody took the decisions over");
     consume(&world).await;
-    assert_eq!(prune(&world, 1).await, 0, "all are younger");
-    assert_eq!(prune(&world, 500).await, 2);
+    assert_eq!(prune(&world, 1, 700).await, 0, "all are younger");
+    assert_eq!(prune(&world, 500, 800).await, 0, "decided at 600 only");
+    assert_eq!(prune(&world, 650, 900).await, 2);
     let here = [is_here(&world, 1), is_here(&world, 2), is_here(&world, 3)];
     assert_eq!(
         futures_util::future::join_all(here).await,
@@ -84,7 +85,7 @@ pub(super) async fn only_what_is_settled_goes(engine: &dyn Engine) {
     );
     assert!(is_here(&world, 4).await && is_here(&world, 5).await);
     assert_eq!(
-        node.prune(&province(), at(500)).await.unwrap(),
+        node.prune(&province(), at(650), at(910)).await.unwrap(),
         Pruned::default()
     );
 
@@ -111,11 +112,8 @@ pub(super) async fn only_what_is_settled_goes(engine: &dyn Engine) {
     assert_eq!(world.carry_up(&province(), node).await, 1);
     world.carry_all().await;
     consume(&world).await;
-    assert_eq!(
-        prune(&world, 2_000).await,
-        2,
-        "those that were young or waited"
-    );
+    assert_eq!(prune(&world, 1_000, 3_000).await, 1, "that was young");
+    assert_eq!(prune(&world, 3_500, 4_000).await, 1, "that waited");
 }
 
 /// Scenario: 2 100 settled filings, more than one page.
@@ -129,5 +127,6 @@ pub(super) async fn pages_follow_each_other(engine: &dyn Engine) {
         world.carry_down(&province(), &world.province).await;
     }
     consume(&world).await;
-    assert_eq!(prune(&world, 2).await, 2_100);
+    assert_eq!(prune(&world, 1, 1).await, 0, "noted, and no more");
+    assert_eq!(prune(&world, 2, 3).await, 2_100);
 }

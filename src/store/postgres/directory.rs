@@ -254,6 +254,14 @@ impl PostgresStore {
                     &[&serial, &note, &now.0],
                 )
                 .await?;
+            // The code that led to it leads to no other certificate.
+            transaction
+                .execute(
+                    "UPDATE invitation SET revoked_at = coalesce(revoked_at, $2) WHERE id = \
+                     (SELECT invitation FROM issued_certificate WHERE serial = $1)",
+                    &[&serial, &now.0],
+                )
+                .await?;
             transaction.commit().await?;
         }
         self.directory_changed().await

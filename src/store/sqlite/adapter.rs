@@ -31,10 +31,10 @@ impl AdapterStore for SqliteStore {
         let party = party.clone();
         let met = self.shared.expected.met_by(&batch.entries);
         async move {
-            let stored = self.enqueue(move |tx| tx.receive(&party, &batch)).await?;
             // The hub has it on its disk; here it is on its way. Whoever asks
             // from now on, by reading or writing, comes after it.
             let _fence = (!met.is_empty()).then(|| self.shared.fence.raise());
+            let stored = self.enqueue(move |tx| tx.receive(&party, &batch)).await?;
             for (tell, decision) in met {
                 let _ = tell.send(decision);
             }
@@ -92,14 +92,14 @@ impl AdapterStore for SqliteStore {
         self.write(move |tx| tx.drop_unread(&party, place))
     }
 
-    fn prune(&self, party: &PartyId, before: Micros) -> Answer<'_, Pruned> {
+    fn prune(&self, party: &PartyId, before: Micros, now: Micros) -> Answer<'_, Pruned> {
         let party = party.clone();
         async move {
             let name = party.clone();
             let journals = self.write(move |tx| {
                 let journals = tx.submission_journals(&name)?;
                 for journal in &journals {
-                    tx.note_settled(&name, *journal)?;
+                    tx.note_settled(&name, *journal, (before, now))?;
                 }
                 Ok(journals)
             });

@@ -2,22 +2,32 @@
 //! has them on its disk. Reading waits until they are on this disk too, so that
 //! nobody asks for what it was just told and does not find it.
 //!
-//! Invariant: a reader waits only for commits that were on their way before it
-//! came, so a stream of them never shuts it out.
+//! Invariant: a reader waits for all that was on its way before it came and for
+//! nothing else, so a stream of commits never shuts it out.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
 
 use tokio::sync::watch;
 
 pub(super) struct Fence {
-    raised: AtomicU64,
+    standing: Mutex<Standing>,
+    /// Everything up to this number has been lowered.
     lowered: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Standing {
+    last: u64,
+    numbers: BTreeSet<u64>,
 }
 
 impl Default for Fence {
     fn default() -> Self {
         Self {
-            raised: AtomicU64::new(0),
+            standing: Mutex::default(),
             lowered: watch::Sender::new(0),
         }
     }
@@ -30,10 +40,12 @@ pub(super) struct Raised<'a> {
 }
 
 impl Fence {
-    /// Something is told before it is on disk. Commits are made in the order
-    /// in which fences are raised.
+    /// Something will be told before it is on disk.
     pub(super) fn raise(&self) -> Raised<'_> {
-        let number = self.raised.fetch_add(1, Ordering::AcqRel) + 1;
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.last += 1;
+        let number = standing.last;
+        standing.numbers.insert(number);
         Raised {
             fence: self,
             number,
@@ -42,10 +54,13 @@ impl Fence {
 
     /// Comes when all that was raised before has been lowered.
     pub(super) async fn passed(&self) {
-        let before = self.raised.load(Ordering::Acquire);
-        if *self.lowered.borrow() >= before {
-            return;
-        }
+        let before = {
+            let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+            if standing.numbers.is_empty() {
+                return;
+            }
+            standing.last
+        };
         let mut lowered = self.lowered.subscribe();
         // The sender lives as long as this.
         let _ = lowered.wait_for(|number| *number >= before).await;
@@ -54,10 +69,43 @@ impl Fence {
 
 impl Drop for Raised<'_> {
     fn drop(&mut self) {
-        self.fence.lowered.send_if_modified(|number| {
-            let is_later = self.number > *number;
-            *number = self.number.max(*number);
-            is_later
-        });
+        let fence = self.fence;
+        let mut standing = fence
+            .standing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        standing.numbers.remove(&self.number);
+        let first = standing.numbers.first();
+        let through = first.map_or(standing.last, |first| first - 1);
+        fence.lowered.send_replace(through);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    /// Scenario: three fences are raised and lowered out of order, with readers
+    /// that come in between.
+    /// Guarantee: a reader passes when all that stood before it came are down,
+    /// not earlier, and later ones do not hold it up.
+    #[test]
+    fn a_reader_waits_for_all_before_it_and_no_later_one() {
+        let fence = Fence::default();
+        assert!(fence.passed().now_or_never().is_some());
+        let one = fence.raise();
+        let two = fence.raise();
+        let mut reader = Box::pin(fence.passed());
+        assert!(reader.as_mut().now_or_never().is_none());
+        let three = fence.raise();
+        drop(two);
+        assert!(reader.as_mut().now_or_never().is_none(), "one stands");
+        drop(one);
+        assert!(reader.now_or_never().is_some(), "three is later");
+        assert!(fence.passed().now_or_never().is_none());
+        drop(three);
+        assert!(fence.passed().now_or_never().is_some());
     }
 }

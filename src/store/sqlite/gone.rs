@@ -35,6 +35,7 @@ struct Pruning {
     decided_through: u64,
     deliveries: i64,
     delivered: u64,
+    noted_at: i64,
 }
 
 /// A row that may be let go of.
@@ -110,8 +111,15 @@ impl Tx<'_> {
     /// Before a run: which submissions of this journal are settled by now. The
     /// deliveries that brought decisions are not looked for: at each run it is
     /// noted what was decided and where the deliveries stood then, and once the
-    /// local system has taken those over, the decisions are among them.
-    pub(super) fn note_settled(&mut self, party: &PartyId, journal: i64) -> Result<(), StoreError> {
+    /// local system has taken those over, the decisions are among them. How long
+    /// ago counts from that note, not from when a submission was stored: one
+    /// that waited for weeks has to stay for as long after it was decided.
+    pub(super) fn note_settled(
+        &mut self,
+        party: &PartyId,
+        journal: i64,
+        (before, now): (Micros, Micros),
+    ) -> Result<(), StoreError> {
         let state = self.state(party)?.clone();
         let has_earlier = self
             .connection
@@ -125,7 +133,7 @@ impl Tx<'_> {
                 && found.delivered <= state.consumed
         };
         let mut found = self.pruning(journal)?;
-        let is_settled = is_taken_over(&found);
+        let is_settled = is_taken_over(&found) && found.noted_at < before.0;
         if is_settled {
             found.settled_through = found.settled_through.max(found.decided_through);
         }
@@ -143,9 +151,7 @@ impl Tx<'_> {
             found.decided_through = decided.map_or(0, position_of);
             found.deliveries = state.deliveries;
             found.delivered = state.delivered;
-            if is_taken_over(&found) {
-                found.settled_through = found.settled_through.max(found.decided_through);
-            }
+            found.noted_at = now.0;
         }
         self.put_pruning(found)
     }
@@ -264,8 +270,8 @@ impl Tx<'_> {
         let found = self
             .connection
             .prepare_cached(
-                "SELECT pruned_through, settled_through, decided_through, deliveries, delivered \
-                 FROM pruning WHERE journal = ?1",
+                "SELECT pruned_through, settled_through, decided_through, deliveries, delivered, \
+                 noted_at FROM pruning WHERE journal = ?1",
             )?
             .query_row([journal], |found| {
                 let number = |index| found.get::<_, i64>(index).map(|value| value as u64);
@@ -276,6 +282,7 @@ impl Tx<'_> {
                     decided_through: number(2)?,
                     deliveries: found.get(3)?,
                     delivered: number(4)?,
+                    noted_at: found.get(5)?,
                 })
             })
             .optional()?;
@@ -286,6 +293,7 @@ impl Tx<'_> {
             decided_through: 0,
             deliveries: 0,
             delivered: 0,
+            noted_at: 0,
         }))
     }
 
@@ -293,7 +301,8 @@ impl Tx<'_> {
         self.connection
             .prepare_cached(
                 "INSERT OR REPLACE INTO pruning (journal, pruned_through, settled_through, \
-                 decided_through, deliveries, delivered) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                 decided_through, deliveries, delivered, noted_at) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?
             .execute(params![
                 at.journal,
@@ -301,7 +310,8 @@ impl Tx<'_> {
                 at.settled_through as i64,
                 at.decided_through as i64,
                 at.deliveries,
-                at.delivered as i64
+                at.delivered as i64,
+                at.noted_at
             ])?;
         Ok(())
     }

@@ -168,6 +168,12 @@ impl HubStore for SqliteStore {
                 "INSERT OR IGNORE INTO revoked (serial, note, revoked_at) VALUES (?1, ?2, ?3)",
                 params![serial, note, now.0],
             )?;
+            // The code that led to it leads to no other certificate.
+            tx.connection.execute(
+                "UPDATE invitation SET revoked_at = coalesce(revoked_at, ?2) WHERE id = \
+                 (SELECT invitation FROM issued_certificate WHERE serial = ?1)",
+                params![serial, now.0],
+            )?;
             tx.registry_changed();
             Ok(())
         })

@@ -77,12 +77,20 @@ impl Table {
 pub(super) struct Keys {
     /// Keys that may wait.
     limit: usize,
-    waiting: RwLock<HashMap<u64, i64>>,
+    waiting: RwLock<HashMap<u64, Waiting>>,
     /// Of the transaction under way: only the writer looks here.
     fresh: Mutex<FreshKeys>,
     sweep: Mutex<Sweep>,
     /// Whoever reads holds the generation in which it began.
     generation: Mutex<Arc<()>>,
+}
+
+/// What a key that waits stands for, and the row of the log that says so: it
+/// may have stood for the same thing before, and for something else in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Waiting {
+    value: i64,
+    logged: i64,
 }
 
 #[derive(Default)]
@@ -102,7 +110,7 @@ struct Sweep {
     /// Through here the log is in the tables when this round is done.
     from: i64,
     /// What the transaction under way has changed of what waits.
-    changed: Vec<(u64, Option<i64>)>,
+    changed: Vec<(u64, Option<Waiting>)>,
     /// In their tables, but still in memory for those who read.
     retired: Vec<Retired>,
 }
@@ -110,12 +118,12 @@ struct Sweep {
 /// Keys that are in their tables, and who may still read a moment before that.
 struct Retired {
     generation: Arc<()>,
-    keys: Vec<(u64, i64)>,
+    keys: Vec<(u64, Waiting)>,
 }
 
 /// What a transaction will have done once it is committed.
 pub(super) struct Step {
-    slice: Vec<(u64, i64)>,
+    slice: Vec<(u64, Waiting)>,
     logged: i64,
     /// Keys of the round that this takes.
     taken: usize,
@@ -161,13 +169,24 @@ impl Keys {
         if found.len() > 2 * self.limit {
             found.sort_by_key(|(key, _)| *key);
             let transaction = connection.unchecked_transaction()?;
-            put(&transaction, &found)?;
+            put(&transaction, found.iter().copied())?;
             transaction.execute("DELETE FROM key_log", [])?;
             transaction.commit()?;
             found.clear();
         }
         // Of a key that was logged twice the later place counts.
-        *self.waiting.write().unwrap_or_else(PoisonError::into_inner) = found.into_iter().collect();
+        *self.waiting.write().unwrap_or_else(PoisonError::into_inner) = found
+            .into_iter()
+            .map(|(key, value)| {
+                (
+                    key,
+                    Waiting {
+                        value,
+                        logged: last,
+                    },
+                )
+            })
+            .collect();
         *lock(&self.fresh) = FreshKeys::default();
         *lock(&self.sweep) = Sweep {
             logged: last,
@@ -230,11 +249,16 @@ impl Keys {
             .extend(slice.filter_map(|key| Some((*key, *waiting.get(key)?))));
         sweep.changed.clear();
         for (key, value) in fresh {
-            let before = waiting.insert(key, value);
+            let logged = step.logged;
+            let before = waiting.insert(key, Waiting { value, logged });
             sweep.changed.push((key, before));
         }
         drop(waiting);
-        put(connection, &step.slice)?;
+        let values = step
+            .slice
+            .iter()
+            .map(|(key, waiting)| (*key, waiting.value));
+        put(connection, values)?;
         if step.taken > 0 && step.taken == sweep.round.len() {
             connection
                 .prepare_cached("DELETE FROM key_log WHERE seq <= ?1")?
@@ -252,7 +276,7 @@ impl Keys {
             .rev()
         {
             match before {
-                Some(value) => waiting.insert(key, value),
+                Some(before) => waiting.insert(key, before),
                 None => waiting.remove(&key),
             };
         }
@@ -281,9 +305,9 @@ impl Keys {
             if Arc::strong_count(&first.generation) > 1 {
                 break;
             }
-            for (key, value) in sweep.retired.remove(0).keys {
+            for (key, retired) in sweep.retired.remove(0).keys {
                 // It may stand elsewhere by now.
-                if waiting.get(&key) == Some(&value) {
+                if waiting.get(&key) == Some(&retired) {
                     waiting.remove(&key);
                 }
             }
@@ -298,12 +322,12 @@ impl Keys {
 }
 
 /// Puts keys into their tables; of the same key the last one stays.
-fn put(connection: &Connection, keys: &[(u64, i64)]) -> Result<(), StoreError> {
+fn put(connection: &Connection, keys: impl Iterator<Item = (u64, i64)>) -> Result<(), StoreError> {
     for (key, value) in keys {
-        let (table, key) = Table::of(*key);
+        let (table, key) = Table::of(key);
         connection
             .prepare_cached(table.upsert())?
-            .execute([key, *value])?;
+            .execute([key, value])?;
     }
     Ok(())
 }
@@ -365,7 +389,7 @@ impl<'a> Db<'a> {
         let waits = waiting
             .unwrap_or_else(PoisonError::into_inner)
             .get(&tagged)
-            .copied();
+            .map(|found| found.value);
         if waits.is_some() {
             return Ok(waits);
         }

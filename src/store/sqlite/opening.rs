@@ -334,6 +334,8 @@ impl Tx<'_> {
     fn take_out(&self, row: i64) -> Result<(), StoreError> {
         self.connection
             .execute("DELETE FROM submission WHERE id = ?1", [row])?;
+        self.connection
+            .execute("DELETE FROM gone WHERE row = ?1", [row])?;
         Ok(())
     }
 }

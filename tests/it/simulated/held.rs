@@ -112,7 +112,7 @@ impl AdapterStore for Held {
         fn adopt_consumed(&self, party: &PartyId, through: u64) -> ();
         fn read_again(&self, party: &PartyId, place: (u64, u64), received: ReceivedEntry) -> bool;
         fn drop_unread(&self, party: &PartyId, place: (u64, u64)) -> bool;
-        fn prune(&self, party: &PartyId, before: Micros) -> Pruned;
+        fn prune(&self, party: &PartyId, before: Micros, now: Micros) -> Pruned;
     }
 }
 

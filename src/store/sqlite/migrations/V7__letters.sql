@@ -21,13 +21,15 @@ CREATE TABLE gone (
 
 -- Adapter: how far each journal of own submissions was looked through for bytes
 -- to let go of. Submissions through decided_through were decided when deliveries
--- stood at `delivered`: once the local system has taken those over, they are
--- settled (settled_through).
+-- stood at `delivered`, at the moment noted_at: once the local system has taken
+-- those over, and noted_at is longer ago than they are kept, they are settled
+-- (settled_through).
 CREATE TABLE pruning (
     journal INTEGER PRIMARY KEY,
     pruned_through INTEGER NOT NULL,
     settled_through INTEGER NOT NULL,
     decided_through INTEGER NOT NULL,
     deliveries INTEGER NOT NULL,
-    delivered INTEGER NOT NULL
+    delivered INTEGER NOT NULL,
+    noted_at INTEGER NOT NULL
 ) STRICT;

@@ -212,7 +212,9 @@ async fn what_was_let_go_of_or_lost_still_has_its_outcome() {
     let heads = world.province.heads(&province()).await.unwrap();
     let taken_over = world.province.consume(&province(), heads.deliveries);
     taken_over.await.unwrap();
-    let pruned = world.province.prune(&province(), at(50)).await.unwrap();
+    let node = &world.province;
+    node.prune(&province(), at(0), at(40)).await.unwrap();
+    let pruned = node.prune(&province(), at(50), at(60)).await.unwrap();
     assert_eq!(pruned.entries, 4);
 
     recovered(&mut world, Some(&old), 1_000).await;
@@ -295,7 +297,9 @@ async fn the_room_of_what_goes_is_used_again() {
     let taken_over = world.province.consume(&province(), heads.deliveries);
     taken_over.await.unwrap();
     let before = pages("page_count");
-    let pruned = world.province.prune(&province(), at(2)).await.unwrap();
+    let node = &world.province;
+    node.prune(&province(), at(1), at(1)).await.unwrap();
+    let pruned = node.prune(&province(), at(2), at(3)).await.unwrap();
     assert_eq!(pruned.entries, 300);
     let bytes = 8_192 * pages("freelist_count") as u64;
     assert!(bytes > pruned.bytes / 2, "{bytes} of {} free", pruned.bytes);
