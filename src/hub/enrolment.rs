@@ -42,6 +42,8 @@ pub(super) struct Enrolment {
     pub(super) limits: Limits,
     pub(super) wrong_codes: Arc<Patience<Culprit>>,
     pub(super) renewals: Arc<Patience<PartyId>>,
+    /// Certificates by invitation.
+    pub(super) joins: Arc<Patience<PartyId>>,
 }
 
 /// Why a call was refused: by the rules, or because the store can't.
@@ -201,11 +203,11 @@ impl Enrolment {
             .map_err(|error| EnrolmentError::RequestUnusable(error.why))?;
         let registered = self.check(invitation, &request.key_digest())?;
         // A line may be used again with its key, but not to fill the disk.
-        if let Some(wait) = self.renewals.wait(&invitation.party) {
+        if let Some(wait) = self.joins.wait(&invitation.party) {
             return Err(EnrolmentError::TooManyRenewals(wait).into());
         }
         let signer = self.signer()?;
-        self.renewals.count(&invitation.party);
+        self.joins.count(&invitation.party);
         let signed = self.sign(&signer, &request, &invitation.party)?;
         let roots = self.roots(&signer)?;
         let used = InvitationUse {

@@ -413,6 +413,7 @@ fn enrolment(
         limits: config.announced_limits(),
         wrong_codes: Arc::new(Patience::new()),
         renewals: Arc::new(Patience::new()),
+        joins: Arc::new(Patience::new()),
     }
 }
 

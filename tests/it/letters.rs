@@ -11,13 +11,13 @@ use jembatan::{
     adapter,
     config::{AdapterConfig, load},
     domain::{
-        Complaint, Context, Event, Handover, Item, NewComplaint, PartyId, Policy, Reference,
-        Rejection, SystemName, Verdict,
+        Complaint, Context, Event, Handover, Item, Micros, NewComplaint, PartyId, Policy,
+        Reference, Rejection, SystemName, Verdict, decide,
     },
     link::WireHeaders,
-    runtime::{Clock, SystemClock},
+    runtime::{Clock, SystemClock, random_bytes},
     store::{
-        NewSubmission, Store as _,
+        AdapterStore as _, NewSubmission, Pruned, Store as _,
         sqlite::{NodeRole, Options, SqliteStore},
     },
     wire::{self, Composing, v1},
@@ -259,6 +259,26 @@ impl Clock for Shifted {
     }
 }
 
+/// What a run of the node notes today: how long something was decided counts
+/// from there.
+async fn note_what_is_settled(directory: &Path) {
+    let options = Options {
+        directory: directory.to_owned(),
+        role: NodeRole::Adapter,
+        encoder: Arc::new(WireHeaders),
+        policy: Policy::default(),
+        clock: Arc::new(SystemClock),
+        seed: random_bytes(),
+        decide,
+    };
+    let store = SqliteStore::open(options).unwrap();
+    let party = PartyId::parse(PROVINCE).unwrap();
+    let today = now();
+    let pruned = store.prune(&party, Micros(today.0 + 1), today).await;
+    assert_eq!(pruned.unwrap(), Pruned::default(), "noted, and no more");
+    store.close().await;
+}
+
 /// Scenario: a node's three filings are decided, and its local system has taken
 /// the decisions over; it starts again 36 days later by its clock.
 /// Guarantee: soon after the start the texts are gone and it is said so; outcome,
@@ -282,6 +302,7 @@ async fn a_node_lets_go_of_what_was_settled_long_ago() {
 
     let file = world.directory.path().join("pemda-33.toml");
     let config: AdapterConfig = load(&file).unwrap();
+    note_what_is_settled(&config.directory).await;
     let (ready, addresses) = oneshot::channel();
     let stop = CancellationToken::new();
     let node = tokio::spawn(adapter::run(
