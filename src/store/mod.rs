@@ -15,6 +15,7 @@ mod conformance;
 
 mod enrolling;
 mod error;
+mod judging;
 mod values;
 
 use std::sync::Arc;

@@ -9,10 +9,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::{
     domain::{
-        ComplaintId, Context, Decision, Digest, Directory, Event, EventBody, Micros, Outcome,
-        PARTS_PER_EVENT, Part, PartState, PartyId, Rejection, TrackingId, Verdict, check_identity,
+        ComplaintId, Context, Decision, Digest, Directory, Event, EventBody, Micros, Outcome, Part,
+        PartyId, Rejection, TrackingId, Verdict, check_identity,
     },
-    store::StoreError,
+    store::{
+        StoreError,
+        judging::{check_parts, refused},
+    },
 };
 
 use super::{
@@ -120,7 +123,7 @@ impl Deciding<'_> {
         candidate: &Candidate<'_>,
     ) -> Result<Result<Verdict, Refusal>, StoreError> {
         let event = candidate.event;
-        if let Err(rejection) = check_parts(candidate) {
+        if let Err(rejection) = check_parts(candidate.event, candidate.parts) {
             return Ok(Err(Refusal::Rejected(rejection)));
         }
         let known = self.world.complaints.get(&event.complaint_id);
@@ -304,50 +307,4 @@ impl Deciding<'_> {
             .get(&row)
             .ok_or_else(|| damaged("a submission that dedup knows"))
     }
-}
-
-pub(super) fn refused(event: Option<&Event>, rejection: Rejection) -> Decision {
-    Decision {
-        outcome: Outcome::Rejected,
-        event_id: event.map(|event| event.event_id),
-        complaint_id: event.map(|event| event.complaint_id),
-        revision: 0,
-        status: None,
-        handler: None,
-        tracking_id: None,
-        duplicate_of: 0,
-        rejection: Some(rejection),
-        answer_missing: false,
-    }
-}
-
-/// Every part that the event names has come, and is what the event names.
-fn check_parts(candidate: &Candidate<'_>) -> Result<(), Rejection> {
-    let named = &candidate.event.parts;
-    if named.len() > PARTS_PER_EVENT {
-        let problem = format!("an event has at most {PARTS_PER_EVENT}");
-        return Err(Rejection::invalid("parts", &problem));
-    }
-    for reference in named {
-        let came = candidate
-            .parts
-            .iter()
-            .find(|part| part.kind == reference.kind && part.sha256 == reference.sha256);
-        let problem = match came.map(|part| &part.state) {
-            Some(PartState::Erased(_)) => continue,
-            Some(PartState::Present(bytes)) if Digest::of(bytes) == reference.sha256 => continue,
-            Some(PartState::Present(_)) => {
-                "a part's bytes do not have the SHA-256 that the event names"
-            }
-            Some(PartState::Withheld) | None => {
-                "a part that the event names did not come with it, or is larger than 256 KiB"
-            }
-        };
-        return Err(Rejection::invalid("parts", problem));
-    }
-    if candidate.parts.len() > named.len() {
-        let problem = "a part came that the event does not name";
-        return Err(Rejection::invalid("parts", problem));
-    }
-    Ok(())
 }

@@ -7,12 +7,15 @@ use crate::{
         PartyId, Rejection,
     },
     exchange::{Entry, Place, event_digest},
-    store::{AcceptBatch, IncomingEntry, NewSubmission, Receipt, StoreError, SubmitRefusal},
+    store::{
+        AcceptBatch, IncomingEntry, NewSubmission, Receipt, StoreError, SubmitRefusal,
+        judging::refused,
+    },
 };
 
 use super::{
     damaged,
-    decide::{Candidate, Deciding, refused},
+    decide::{Candidate, Deciding},
     plan::{NewRow, Tell},
     rows::{position_of, row_id},
     world::{Head, Stored, StoredPart},

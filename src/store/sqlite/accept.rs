@@ -10,11 +10,14 @@ use rusqlite::{OptionalExtension as _, params};
 
 use crate::{
     domain::{
-        Complaint, ComplaintId, Context, Decision, Digest, Event, EventBody, Micros, Outcome,
-        PARTS_PER_EVENT, Part, PartState, PartyId, Rejection, TrackingId, Verdict, check_identity,
+        Complaint, ComplaintId, Context, Decision, Digest, Event, EventBody, Micros, Outcome, Part,
+        PartyId, Rejection, TrackingId, Verdict, check_identity,
     },
     exchange::event_digest,
-    store::{IncomingEntry, StoreError},
+    store::{
+        IncomingEntry, StoreError,
+        judging::{check_parts, refused},
+    },
 };
 
 use super::{
@@ -193,7 +196,7 @@ impl Tx<'_> {
         complaint: Option<i64>,
     ) -> Result<Result<Verdict, Refusal>, StoreError> {
         let event = candidate.event;
-        if let Err(rejection) = check_parts(candidate) {
+        if let Err(rejection) = check_parts(candidate.event, candidate.parts) {
             return Ok(Err(Refusal::Rejected(rejection)));
         }
         let known: Option<Complaint> = match complaint {
@@ -443,59 +446,4 @@ enum Refusal {
     Duplicate(Box<Decision>),
     Rejected(Rejection),
     Parked,
-}
-
-fn refused(event: Option<&Event>, rejection: Rejection) -> Decision {
-    Decision {
-        outcome: Outcome::Rejected,
-        event_id: event.map(|event| event.event_id),
-        complaint_id: event.map(|event| event.complaint_id),
-        revision: 0,
-        status: None,
-        handler: None,
-        tracking_id: None,
-        duplicate_of: 0,
-        rejection: Some(rejection),
-        answer_missing: false,
-    }
-}
-
-/// Every part that the event names has come, and is what the event names.
-fn check_parts(candidate: &Candidate<'_>) -> Result<(), Rejection> {
-    let named = &candidate.event.parts;
-    if named.len() > PARTS_PER_EVENT {
-        return Err(Rejection::invalid(
-            "parts",
-            &format!("an event has at most {PARTS_PER_EVENT}"),
-        ));
-    }
-    for reference in named {
-        let came = candidate
-            .parts
-            .iter()
-            .find(|part| part.kind == reference.kind && part.sha256 == reference.sha256);
-        match came.map(|part| &part.state) {
-            Some(PartState::Present(bytes)) if Digest::of(bytes) == reference.sha256 => {}
-            Some(PartState::Present(_)) => {
-                return Err(Rejection::invalid(
-                    "parts",
-                    "a part's bytes do not have the SHA-256 that the event names",
-                ));
-            }
-            Some(PartState::Erased(_)) => {}
-            Some(PartState::Withheld) | None => {
-                return Err(Rejection::invalid(
-                    "parts",
-                    "a part that the event names did not come with it, or is larger than 256 KiB",
-                ));
-            }
-        }
-    }
-    if candidate.parts.len() > named.len() {
-        return Err(Rejection::invalid(
-            "parts",
-            "a part came that the event does not name",
-        ));
-    }
-    Ok(())
 }
