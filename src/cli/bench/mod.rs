@@ -14,11 +14,13 @@ use super::{
     Done,
     lab::{self, LabDirectory, Node},
 };
-use load::Templates;
+use load::{Pace, Templates};
 use report::{Backlog, Ceilings, Cost, Latency, Report, Throughput};
 
 /// The party that sends.
 const PARTY: &str = "pemda-33.74";
+/// Complaints from which on a run says how fast it began and ended.
+const LONG_RUN: u64 = 1_000_000;
 
 /// Measures end to end: from the hand-over at the adapter's door to the hub's
 /// durable acknowledgement, `synchronous=FULL` at both ends, deduplicated,
@@ -28,7 +30,7 @@ const PARTY: &str = "pemda-33.74";
 Examples:
   jembatan bench
   jembatan bench --json > figures.json
-  jembatan bench --events 1000000 --seconds 20
+  jembatan bench --events 5000000      also how fast the last tenth was: does a full store slow down?
   jembatan bench --backlog 1000000     what piles up while the hub is away, and drains
 The figures are of this machine and this moment: nodes, generator and kernel
 share its processors. The ceilings of the same run say what it could do.")]
@@ -144,9 +146,13 @@ impl Bench {
             None
         } else {
             self.say("ceilings");
+            let (tonic_stream, frames) = ceilings::stream(path, self.size as usize).await?;
+            let (sqlite, commit) = ceilings::sqlite(path, self.size as usize).await?;
             Some(Ceilings {
-                tonic_stream: ceilings::stream(path, self.size as usize).await?,
-                sqlite: ceilings::sqlite(path, self.size as usize).await?,
+                tonic_stream,
+                sqlite,
+                round_trip: Latency::of(&frames),
+                commit_ms: millis(commit),
             })
         };
         Ok(Report {
@@ -185,8 +191,18 @@ impl Bench {
         let before = load::standing(adapter).await?.head;
         let cpu_before = cpu();
         let began = Instant::now();
-        load::hand_over(adapter, templates, "t", self.events, self.streams).await?;
-        let stored = began.elapsed();
+        let handing_over = async {
+            load::hand_over(adapter, templates, "t", self.events, self.streams).await?;
+            anyhow::Ok(began.elapsed())
+        };
+        // The pace only where it has the time to change.
+        let (stored, pace) = if self.events >= LONG_RUN {
+            let looking = Pace::until(adapter, before + self.events);
+            let (stored, pace) = tokio::try_join!(handing_over, looking)?;
+            (stored, Some(pace))
+        } else {
+            (handing_over.await?, None)
+        };
         load::acknowledged_through(adapter, before + self.events, false).await?;
         let acknowledged = began.elapsed();
         load::acknowledged_through(adapter, before + self.events, true).await?;
@@ -198,6 +214,8 @@ impl Bench {
             stored_per_second: per_second(stored),
             acknowledged_per_second: per_second(acknowledged),
             decided_per_second: per_second(began.elapsed()),
+            first_tenth_per_second: pace.as_ref().map(|pace| pace.between(0.0, 0.1)),
+            last_tenth_per_second: pace.as_ref().map(|pace| pace.between(0.9, 1.0)),
             hub_cpu_micros: micros(cpu_after.0, cpu_before.0),
             adapter_cpu_micros: micros(cpu_after.1, cpu_before.1),
             generator_cpu_micros: micros(cpu_after.2, cpu_before.2),

@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-use super::SqliteStore;
+use super::{SqliteStore, writer::Message};
 
 impl SqliteStore {
     /// Appends what was set aside again, in pages; other parties' writes go
@@ -34,7 +34,9 @@ impl AdapterStore for SqliteStore {
             // The hub has it on its disk; here it is on its way. Whoever asks
             // from now on, by reading or writing, comes after it.
             let _fence = (!met.is_empty()).then(|| self.shared.fence.raise());
-            let stored = self.enqueue(move |tx| tx.receive(&party, &batch)).await?;
+            let stored = self
+                .enqueue(Message::Later, move |tx| tx.receive(&party, &batch))
+                .await?;
             for (tell, decision) in met {
                 let _ = tell.send(decision);
             }

@@ -14,7 +14,7 @@
 use std::{
     cell::Cell,
     collections::HashMap,
-    ops::Deref,
+    ops::{Deref, RangeInclusive},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
@@ -24,9 +24,13 @@ use crate::store::StoreError;
 
 use super::damaged;
 
-/// Keys that may wait: some megabytes. With five million keys in a table it
-/// takes a dozen of them to a page.
-const WAITING: usize = 131_072;
+/// Keys that may wait: in a small store (some megabytes of memory), and in one
+/// of any size.
+const WAITING: RangeInclusive<usize> = 131_072..=550_000;
+/// Between the two, one key may wait for so many bytes of the file. An event
+/// takes some 2 KiB, and 280 keys stand in a page of their table, so a round
+/// brings some 35 keys to each page, however large the table is.
+const BYTES_PER_WAITING: u64 = 18 * 1_024;
 /// Bytes of a key in the log.
 const LOGGED: usize = 16;
 /// The bit that tells the two tables apart; keys have 63.
@@ -75,8 +79,8 @@ impl Table {
 
 /// The keys that wait, and how far putting them into their tables has come.
 pub(super) struct Keys {
-    /// Keys that may wait.
-    limit: usize,
+    /// Keys that may wait: at least, and at most.
+    limits: RangeInclusive<usize>,
     waiting: RwLock<HashMap<u64, Waiting>>,
     /// Of the transaction under way: only the writer looks here.
     fresh: Mutex<FreshKeys>,
@@ -135,14 +139,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Default for Keys {
     fn default() -> Self {
-        Self::with_limit(WAITING)
+        Self::with_limits(WAITING)
     }
 }
 
 impl Keys {
-    pub(super) fn with_limit(limit: usize) -> Self {
+    pub(super) fn with_limits(limits: RangeInclusive<usize>) -> Self {
         Self {
-            limit,
+            limits,
             waiting: RwLock::default(),
             fresh: Mutex::default(),
             sweep: Mutex::default(),
@@ -166,7 +170,7 @@ impl Keys {
             }
         }
         drop(rows);
-        if found.len() > 2 * self.limit {
+        if found.len() > 2 * self.limit(connection)? {
             found.sort_by_key(|(key, _)| *key);
             let transaction = connection.unchecked_transaction()?;
             put(&transaction, found.iter().copied())?;
@@ -193,6 +197,19 @@ impl Keys {
             ..Sweep::default()
         };
         Ok(())
+    }
+
+    /// Keys that may wait beside a file of this size.
+    fn limit(&self, connection: &Connection) -> Result<usize, StoreError> {
+        let pages: i64 = connection
+            .prepare_cached("PRAGMA page_count")?
+            .query_row([], |row| row.get(0))?;
+        let page: i64 = connection
+            .prepare_cached("PRAGMA page_size")?
+            .query_row([], |row| row.get(0))?;
+        let wanted = pages.unsigned_abs() * page.unsigned_abs() / BYTES_PER_WAITING;
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+        Ok(wanted.clamp(*self.limits.start(), *self.limits.end()))
     }
 
     /// Held while someone reads.
@@ -237,7 +254,10 @@ impl Keys {
             .prepare_cached("INSERT INTO key_log (seq, keys) VALUES (?1, ?2)")?
             .execute(params![step.logged, logged])?;
         let mut waiting = self.waiting.write().unwrap_or_else(PoisonError::into_inner);
-        if sweep.round.is_empty() && waiting.len() > self.limit {
+        let is_round_due = sweep.round.is_empty()
+            && waiting.len() > *self.limits.start()
+            && waiting.len() > self.limit(connection)?;
+        if is_round_due {
             sweep.round.extend(waiting.keys());
             sweep.round.sort_unstable_by(|one, other| other.cmp(one));
             sweep.from = sweep.logged;

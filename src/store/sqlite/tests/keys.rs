@@ -92,7 +92,7 @@ proptest! {
         let path = directory.path().join("keys.db");
         let mut connection = connect(&path).unwrap();
         migrations::migrations::runner().run(&mut connection).unwrap();
-        let mut keys = Keys::with_limit(LIMIT);
+        let mut keys = Keys::with_limits(LIMIT..=LIMIT);
         keys.load(&connection).unwrap();
         let mut model = Model::new();
         let mut readers: Vec<(std::sync::Arc<()>, Connection, Model)> = Vec::new();
@@ -136,7 +136,7 @@ proptest! {
                 Step::Reopen => {
                     readers.clear();
                     connection = connect(&path).unwrap();
-                    keys = Keys::with_limit(LIMIT);
+                    keys = Keys::with_limits(LIMIT..=LIMIT);
                     keys.load(&connection).unwrap();
                 }
             }
