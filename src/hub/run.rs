@@ -164,6 +164,7 @@ pub async fn run(
     };
     let enrolment = enrolment(&config, &store, &material, &trust_domain, &clock);
     if enrolment.is_on() {
+        enrolment.look_at_ca();
         let visitors = listener.visitors();
         let stop = stages.token(Stage::StopAccepting);
         tasks.spawn(

@@ -11,7 +11,7 @@ use clap::Args;
 
 use crate::identity::{
     Authority, Files, Lifetime, Material, PeerIdentity, PeerRole, Purpose, Subject, TrustDomain,
-    show,
+    put_in_place, show,
 };
 
 use super::{
@@ -159,12 +159,15 @@ impl Install {
         if !was_interrupted {
             keep(&live_key, "old.key")?;
             take_over_rights(&live_key, &next_key)?;
-            fs::rename(&next_key, &live_key).with_context(|| live_key.display().to_string())?;
+            put_in_place(&next_key, &live_key)?;
         }
         let beside = with_ending(live, "installing.crt");
         fs::copy(&signed, &beside).with_context(|| beside.display().to_string())?;
         take_over_rights(live, &beside)?;
-        fs::rename(&beside, live).with_context(|| live.display().to_string())?;
+        fs::File::open(&beside)
+            .and_then(|file| file.sync_all())
+            .with_context(|| beside.display().to_string())?;
+        put_in_place(&beside, live)?;
         if self.new.is_none() {
             let _ = fs::remove_file(&signed);
         }
