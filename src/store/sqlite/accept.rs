@@ -425,14 +425,14 @@ impl Tx<'_> {
     }
 
     pub(super) fn stored_event_digest(&self, row: i64) -> Result<Digest, StoreError> {
+        if let Some(found) = gone_digest(self.connection, row)? {
+            return Ok(found);
+        }
         let event: Option<Vec<u8>> = self
             .connection
             .prepare_cached("SELECT event FROM submission WHERE id = ?1")?
             .query_row([row], |found| found.get(0))
             .optional()?;
-        if let Some(found) = gone_digest(self.connection, row)? {
-            return Ok(found);
-        }
         Ok(event.map_or_else(Digest::default, |bytes| event_digest(&bytes)))
     }
 }

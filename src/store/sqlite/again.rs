@@ -292,7 +292,7 @@ impl Tx<'_> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    fn take_decision(&self, row: i64) -> Result<(), StoreError> {
+    pub(super) fn take_decision(&self, row: i64) -> Result<(), StoreError> {
         self.connection
             .prepare_cached("DELETE FROM decision WHERE row = ?1")?
             .execute([row])?;
@@ -337,6 +337,7 @@ impl Tx<'_> {
         self.uncount(party, said.outcome)?;
         self.put_decision(row, decision)?;
         self.count(party, decision.outcome)?;
+        self.note_anew(row)?;
         Ok(true)
     }
 

@@ -9,7 +9,7 @@
 //! Invariants: a key is in its table or waits; what waits is in the log; a key
 //! that has gone into its table leaves memory only when nobody reads a moment
 //! before that any more; a key that names a row which a reader does not see is
-//! no hit for it.
+//! no hit for it, and where something has moved it is told where that stood.
 
 use std::{
     cell::Cell,
@@ -87,10 +87,12 @@ pub(super) struct Keys {
 
 /// What a key that waits stands for, and the row of the log that says so: it
 /// may have stood for the same thing before, and for something else in between.
+/// And what it waited with before that, for whoever reads a moment from then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Waiting {
     value: i64,
     logged: i64,
+    before: Option<i64>,
 }
 
 #[derive(Default)]
@@ -183,6 +185,7 @@ impl Keys {
                     Waiting {
                         value,
                         logged: last,
+                        before: None,
                     },
                 )
             })
@@ -250,8 +253,17 @@ impl Keys {
         sweep.changed.clear();
         for (key, value) in fresh {
             let logged = step.logged;
-            let before = waiting.insert(key, Waiting { value, logged });
-            sweep.changed.push((key, before));
+            let before = waiting.get(&key).map(|found| match found.logged == logged {
+                // Twice in this transaction: nobody has read what was between.
+                true => found.before,
+                false => Some(found.value),
+            });
+            let now = Waiting {
+                value,
+                logged,
+                before: before.flatten(),
+            };
+            sweep.changed.push((key, waiting.insert(key, now)));
         }
         drop(waiting);
         let values = step
@@ -402,6 +414,27 @@ impl<'a> Db<'a> {
             self.free[table as usize].set(Some(key));
         }
         Ok(found)
+    }
+
+    /// Where that may have stood which stands under a key now, for a reader that
+    /// does not see the row of [`Db::at_key`] yet: what the key had waited with,
+    /// and what its table has at the moment that is read.
+    pub(super) fn earlier_at_key(
+        &self,
+        table: Table,
+        key: i64,
+    ) -> Result<[Option<i64>; 2], StoreError> {
+        let waiting = self.keys.waiting.read();
+        let waited = waiting
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&table.tagged(key))
+            .and_then(|found| found.before);
+        let in_table = self
+            .connection
+            .prepare_cached(table.select())?
+            .query_row([key], |row| row.get(0))
+            .optional()?;
+        Ok([waited, in_table])
     }
 
     /// Puts a key that is free; `false`: something stands there.
