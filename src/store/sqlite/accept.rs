@@ -17,13 +17,14 @@ use crate::{
     store::{
         IncomingEntry, StoreError,
         judging::{check_parts, refused},
+        told::Pending,
     },
 };
 
 use super::{
     blob16, damaged,
     decisions::read_decision,
-    deliver::{Current, Pending},
+    deliver::Current,
     gone::gone_digest,
     journal::{NewRow, position_of},
     lookup::{Known, Whose, complaint_row, is_found_by_complaint},
