@@ -11,9 +11,9 @@ use crate::{
 };
 
 use super::{
-    Authority, Files, IdentityError, Lifetime, Material, PeerIdentity, PeerRole, Purpose,
-    ReloadState, Subject, TrustDomain, can_install, finish_install, install, request, show,
-    watch_files, write_new,
+    Authority, DoorFiles, DoorMaterial, Files, IdentityError, Lifetime, Material, PeerIdentity,
+    PeerRole, Purpose, ReloadState, Subject, TrustDomain, can_install, finish_install, install,
+    request, show, watch_files, write_new,
 };
 
 fn now() -> Micros {
@@ -289,6 +289,36 @@ fn both_directories_must_be_writable() {
         let (place, _) = name.split_once('/').unwrap();
         assert_eq!(fs::read_dir(lab.at(place)).unwrap().count(), 0);
     }
+}
+
+/// Scenario: a certificate for doors, taken into use as a hub's, as a party's,
+/// and as a door's.
+/// Guarantee: it opens doors only: it names nobody, and is no client's.
+#[test]
+fn a_doors_certificate_is_a_servers_only() {
+    let lab = lab();
+    let subject = Subject::Door(vec!["localhost".to_owned()]);
+    let issued = lab.authority.issue(&subject, Lifetime::days(now(), 30));
+    let issued = issued.unwrap();
+    let files = Files {
+        certificate: lab.at("door.pem"),
+        key: lab.at("door.key"),
+        roots: lab.at("ca/ca.pem"),
+        crls: Vec::new(),
+    };
+    write_new(&files.key, &issued.key.unwrap(), true, true).unwrap();
+    write_new(&files.certificate, &issued.certificate, false, true).unwrap();
+    let as_hub = Material::load(&files, &Purpose::Hub, &domain(), now());
+    assert_eq!(as_hub.unwrap_err().reason, "WRONG_NAME");
+    let as_party = load(&files, "pemda-33", now());
+    assert_eq!(as_party.unwrap_err().reason, "WRONG_PURPOSE");
+    let door = DoorFiles {
+        certificate: files.certificate,
+        key: files.key,
+    };
+    let door = DoorMaterial::load(&door, &domain(), now()).unwrap();
+    assert_eq!(door.identity().names, ["localhost"]);
+    assert_eq!(door.identity().role, None);
 }
 
 /// Scenario: many visitors say hello to a hub, which then has a new set.
