@@ -77,7 +77,7 @@ impl Table {
 pub(super) struct Keys {
     /// Keys that may wait.
     limit: usize,
-    waiting: RwLock<HashMap<u64, Waiting>>,
+    waiting: RwLock<Waits>,
     /// Of the transaction under way: only the writer looks here.
     fresh: Mutex<FreshKeys>,
     sweep: Mutex<Sweep>,
@@ -87,12 +87,32 @@ pub(super) struct Keys {
 
 /// What a key that waits stands for, and the row of the log that says so: it
 /// may have stood for the same thing before, and for something else in between.
-/// And what it waited with before that, for whoever reads a moment from then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Waiting {
     value: i64,
     logged: i64,
-    before: Option<i64>,
+}
+
+/// What waits, and, of those few keys of which something has moved meanwhile, what
+/// they waited with before: for whoever reads a moment from then.
+#[derive(Default)]
+struct Waits {
+    by_key: HashMap<u64, Waiting>,
+    before: HashMap<u64, i64>,
+}
+
+impl Waits {
+    /// What waits under this key and what it had waited with, put back.
+    fn restore(&mut self, key: u64, (waiting, before): (Option<Waiting>, Option<i64>)) {
+        match waiting {
+            Some(waiting) => self.by_key.insert(key, waiting),
+            None => self.by_key.remove(&key),
+        };
+        match before {
+            Some(before) => self.before.insert(key, before),
+            None => self.before.remove(&key),
+        };
+    }
 }
 
 #[derive(Default)]
@@ -112,7 +132,7 @@ struct Sweep {
     /// Through here the log is in the tables when this round is done.
     from: i64,
     /// What the transaction under way has changed of what waits.
-    changed: Vec<(u64, Option<Waiting>)>,
+    changed: Vec<(u64, (Option<Waiting>, Option<i64>))>,
     /// In their tables, but still in memory for those who read.
     retired: Vec<Retired>,
 }
@@ -177,19 +197,14 @@ impl Keys {
             found.clear();
         }
         // Of a key that was logged twice the later place counts.
-        *self.waiting.write().unwrap_or_else(PoisonError::into_inner) = found
-            .into_iter()
-            .map(|(key, value)| {
-                (
-                    key,
-                    Waiting {
-                        value,
-                        logged: last,
-                        before: None,
-                    },
-                )
-            })
-            .collect();
+        let by_key = found.into_iter().map(|(key, value)| {
+            let logged = last;
+            (key, Waiting { value, logged })
+        });
+        *self.waiting.write().unwrap_or_else(PoisonError::into_inner) = Waits {
+            by_key: by_key.collect(),
+            before: HashMap::new(),
+        };
         *lock(&self.fresh) = FreshKeys::default();
         *lock(&self.sweep) = Sweep {
             logged: last,
@@ -240,8 +255,8 @@ impl Keys {
             .prepare_cached("INSERT INTO key_log (seq, keys) VALUES (?1, ?2)")?
             .execute(params![step.logged, logged])?;
         let mut waiting = self.waiting.write().unwrap_or_else(PoisonError::into_inner);
-        if sweep.round.is_empty() && waiting.len() > self.limit {
-            sweep.round.extend(waiting.keys());
+        if sweep.round.is_empty() && waiting.by_key.len() > self.limit {
+            sweep.round.extend(waiting.by_key.keys());
             sweep.round.sort_unstable_by(|one, other| other.cmp(one));
             sweep.from = sweep.logged;
         }
@@ -249,21 +264,17 @@ impl Keys {
         step.taken = sweep.round.len().min(fresh.len() * 3 / 2 + 1);
         let slice = sweep.round.iter().rev().take(step.taken);
         step.slice
-            .extend(slice.filter_map(|key| Some((*key, *waiting.get(key)?))));
+            .extend(slice.filter_map(|key| Some((*key, *waiting.by_key.get(key)?))));
         sweep.changed.clear();
         for (key, value) in fresh {
             let logged = step.logged;
-            let before = waiting.get(&key).map(|found| match found.logged == logged {
-                // Twice in this transaction: nobody has read what was between.
-                true => found.before,
-                false => Some(found.value),
-            });
-            let now = Waiting {
-                value,
-                logged,
-                before: before.flatten(),
-            };
-            sweep.changed.push((key, waiting.insert(key, now)));
+            let earlier = waiting.by_key.insert(key, Waiting { value, logged });
+            let before = waiting.before.get(&key).copied();
+            // Twice in this transaction: nobody has read what was between.
+            if let Some(earlier) = earlier.filter(|earlier| earlier.logged != logged) {
+                waiting.before.insert(key, earlier.value);
+            }
+            sweep.changed.push((key, (earlier, before)));
         }
         drop(waiting);
         let values = step
@@ -287,10 +298,7 @@ impl Keys {
             .into_iter()
             .rev()
         {
-            match before {
-                Some(before) => waiting.insert(key, before),
-                None => waiting.remove(&key),
-            };
+            waiting.restore(key, before);
         }
     }
 
@@ -319,8 +327,8 @@ impl Keys {
             }
             for (key, retired) in sweep.retired.remove(0).keys {
                 // It may stand elsewhere by now.
-                if waiting.get(&key) == Some(&retired) {
-                    waiting.remove(&key);
+                if waiting.by_key.get(&key) == Some(&retired) {
+                    waiting.restore(key, (None, None));
                 }
             }
         }
@@ -329,7 +337,7 @@ impl Keys {
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         let waiting = self.waiting.read().unwrap_or_else(PoisonError::into_inner);
-        waiting.len()
+        waiting.by_key.len()
     }
 }
 
@@ -400,6 +408,7 @@ impl<'a> Db<'a> {
         let waiting = self.keys.waiting.read();
         let waits = waiting
             .unwrap_or_else(PoisonError::into_inner)
+            .by_key
             .get(&tagged)
             .map(|found| found.value);
         if waits.is_some() {
@@ -427,8 +436,9 @@ impl<'a> Db<'a> {
         let waiting = self.keys.waiting.read();
         let waited = waiting
             .unwrap_or_else(PoisonError::into_inner)
+            .before
             .get(&table.tagged(key))
-            .and_then(|found| found.before);
+            .copied();
         let in_table = self
             .connection
             .prepare_cached(table.select())?
