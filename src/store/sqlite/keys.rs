@@ -101,9 +101,12 @@ struct Waits {
     before: HashMap<u64, i64>,
 }
 
+/// What waits under a key, and what it waited with before that.
+type Waited = (Option<Waiting>, Option<i64>);
+
 impl Waits {
-    /// What waits under this key and what it had waited with, put back.
-    fn restore(&mut self, key: u64, (waiting, before): (Option<Waiting>, Option<i64>)) {
+    /// Puts that back.
+    fn restore(&mut self, key: u64, (waiting, before): Waited) {
         match waiting {
             Some(waiting) => self.by_key.insert(key, waiting),
             None => self.by_key.remove(&key),
@@ -132,7 +135,7 @@ struct Sweep {
     /// Through here the log is in the tables when this round is done.
     from: i64,
     /// What the transaction under way has changed of what waits.
-    changed: Vec<(u64, (Option<Waiting>, Option<i64>))>,
+    changed: Vec<(u64, Waited)>,
     /// In their tables, but still in memory for those who read.
     retired: Vec<Retired>,
 }
