@@ -145,8 +145,10 @@ fn config_check_looks_at_certificate_files() {
     std::fs::copy(at("good/pemda-33.74.key"), &exposed).unwrap();
     let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     std::fs::set_permissions(&exposed, everybody).unwrap();
-    // So that what lives for no day has ended.
-    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    until("what lives for no day has ended", || {
+        let shown = pki(&["show", &path("ended/pemda-33.74.crt"), "--output", "json"]);
+        shown.json()["daysLeft"] == -1
+    });
 
     let check = |certificate: &str, key: &str, roots: &str, more: &str| {
         let text = format!(
