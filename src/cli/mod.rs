@@ -9,6 +9,7 @@
 
 mod backup;
 mod bench;
+mod certificate_files;
 mod client;
 mod complaint;
 mod config;

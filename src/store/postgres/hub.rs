@@ -169,7 +169,7 @@ impl HubStore for PostgresStore {
     }
 
     fn put_invitation(&self, invitation: Invitation) -> Answer<'_, ()> {
-        async move { enrolment::put(&*self.reader().await?, &invitation).await }.boxed()
+        async move { enrolment::put(&self.shared.database, &invitation).await }.boxed()
     }
 
     fn invitation(&self, id: &str) -> Answer<'_, Option<Invitation>> {
@@ -183,7 +183,7 @@ impl HubStore for PostgresStore {
 
     fn revoke_invitation(&self, id: &str, now: Micros) -> Answer<'_, bool> {
         let id = id.to_owned();
-        async move { enrolment::revoke(&*self.reader().await?, &id, now).await }.boxed()
+        async move { enrolment::revoke(&self.shared.database, &id, now).await }.boxed()
     }
 
     fn record_issued(
@@ -192,8 +192,7 @@ impl HubStore for PostgresStore {
         used: Option<InvitationUse>,
     ) -> Answer<'_, bool> {
         async move {
-            let reader = self.reader().await?;
-            enrolment::record_issued(&reader, &certificate, used.as_ref()).await
+            enrolment::record_issued(&self.shared.database, &certificate, used.as_ref()).await
         }
         .boxed()
     }

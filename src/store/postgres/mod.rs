@@ -16,6 +16,7 @@ mod connect;
 mod decide;
 mod decisions;
 mod directory;
+mod durable;
 mod enrolment;
 mod enter;
 mod erase;

@@ -29,8 +29,12 @@ impl SqliteStore {
 impl AdapterStore for SqliteStore {
     fn receive(&self, party: &PartyId, batch: ReceiveBatch) -> Answer<'_, Place> {
         let party = party.clone();
-        let met = self.shared.expected.met_by(&batch.entries);
         async move {
+            let epoch = match self.shared.memory.epoch(&party) {
+                Some(epoch) => epoch,
+                None => self.heads(&party).await?.epoch,
+            };
+            let met = self.shared.expected.met_by(&batch.entries, epoch);
             // The hub has it on its disk; here it is on its way. Whoever asks
             // from now on, by reading or writing, comes after it.
             let _fence = (!met.is_empty()).then(|| self.shared.fence.raise());

@@ -9,7 +9,7 @@
 //! Invariants: a key is in its table or waits; what waits is in the log; a key
 //! that has gone into its table leaves memory only when nobody reads a moment
 //! before that any more; a key that names a row which a reader does not see is
-//! no hit for it.
+//! no hit for it, and where something has moved it is told where that stood.
 
 use std::{
     cell::Cell,
@@ -81,7 +81,7 @@ impl Table {
 pub(super) struct Keys {
     /// Keys that may wait: at least, and at most.
     limits: RangeInclusive<usize>,
-    waiting: RwLock<HashMap<u64, Waiting>>,
+    waiting: RwLock<Waits>,
     /// Of the transaction under way: only the writer looks here.
     fresh: Mutex<FreshKeys>,
     sweep: Mutex<Sweep>,
@@ -95,6 +95,31 @@ pub(super) struct Keys {
 struct Waiting {
     value: i64,
     logged: i64,
+}
+
+/// What waits, and, of those few keys of which something has moved meanwhile, what
+/// they waited with before: for whoever reads a moment from then.
+#[derive(Default)]
+struct Waits {
+    by_key: HashMap<u64, Waiting>,
+    before: HashMap<u64, i64>,
+}
+
+/// What waits under a key, and what it waited with before that.
+type Waited = (Option<Waiting>, Option<i64>);
+
+impl Waits {
+    /// Puts that back.
+    fn restore(&mut self, key: u64, (waiting, before): Waited) {
+        match waiting {
+            Some(waiting) => self.by_key.insert(key, waiting),
+            None => self.by_key.remove(&key),
+        };
+        match before {
+            Some(before) => self.before.insert(key, before),
+            None => self.before.remove(&key),
+        };
+    }
 }
 
 #[derive(Default)]
@@ -114,7 +139,7 @@ struct Sweep {
     /// Through here the log is in the tables when this round is done.
     from: i64,
     /// What the transaction under way has changed of what waits.
-    changed: Vec<(u64, Option<Waiting>)>,
+    changed: Vec<(u64, Waited)>,
     /// In their tables, but still in memory for those who read.
     retired: Vec<Retired>,
 }
@@ -179,18 +204,14 @@ impl Keys {
             found.clear();
         }
         // Of a key that was logged twice the later place counts.
-        *self.waiting.write().unwrap_or_else(PoisonError::into_inner) = found
-            .into_iter()
-            .map(|(key, value)| {
-                (
-                    key,
-                    Waiting {
-                        value,
-                        logged: last,
-                    },
-                )
-            })
-            .collect();
+        let by_key = found.into_iter().map(|(key, value)| {
+            let logged = last;
+            (key, Waiting { value, logged })
+        });
+        *self.waiting.write().unwrap_or_else(PoisonError::into_inner) = Waits {
+            by_key: by_key.collect(),
+            before: HashMap::new(),
+        };
         *lock(&self.fresh) = FreshKeys::default();
         *lock(&self.sweep) = Sweep {
             logged: last,
@@ -255,10 +276,10 @@ impl Keys {
             .execute(params![step.logged, logged])?;
         let mut waiting = self.waiting.write().unwrap_or_else(PoisonError::into_inner);
         let is_round_due = sweep.round.is_empty()
-            && waiting.len() > *self.limits.start()
-            && waiting.len() > self.limit(connection)?;
+            && waiting.by_key.len() > *self.limits.start()
+            && waiting.by_key.len() > self.limit(connection)?;
         if is_round_due {
-            sweep.round.extend(waiting.keys());
+            sweep.round.extend(waiting.by_key.keys());
             sweep.round.sort_unstable_by(|one, other| other.cmp(one));
             sweep.from = sweep.logged;
         }
@@ -266,12 +287,17 @@ impl Keys {
         step.taken = sweep.round.len().min(fresh.len() * 3 / 2 + 1);
         let slice = sweep.round.iter().rev().take(step.taken);
         step.slice
-            .extend(slice.filter_map(|key| Some((*key, *waiting.get(key)?))));
+            .extend(slice.filter_map(|key| Some((*key, *waiting.by_key.get(key)?))));
         sweep.changed.clear();
         for (key, value) in fresh {
             let logged = step.logged;
-            let before = waiting.insert(key, Waiting { value, logged });
-            sweep.changed.push((key, before));
+            let earlier = waiting.by_key.insert(key, Waiting { value, logged });
+            let before = waiting.before.get(&key).copied();
+            // Twice in this transaction: nobody has read what was between.
+            if let Some(earlier) = earlier.filter(|earlier| earlier.logged != logged) {
+                waiting.before.insert(key, earlier.value);
+            }
+            sweep.changed.push((key, (earlier, before)));
         }
         drop(waiting);
         let values = step
@@ -295,10 +321,7 @@ impl Keys {
             .into_iter()
             .rev()
         {
-            match before {
-                Some(before) => waiting.insert(key, before),
-                None => waiting.remove(&key),
-            };
+            waiting.restore(key, before);
         }
     }
 
@@ -327,8 +350,8 @@ impl Keys {
             }
             for (key, retired) in sweep.retired.remove(0).keys {
                 // It may stand elsewhere by now.
-                if waiting.get(&key) == Some(&retired) {
-                    waiting.remove(&key);
+                if waiting.by_key.get(&key) == Some(&retired) {
+                    waiting.restore(key, (None, None));
                 }
             }
         }
@@ -337,7 +360,7 @@ impl Keys {
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         let waiting = self.waiting.read().unwrap_or_else(PoisonError::into_inner);
-        waiting.len()
+        waiting.by_key.len()
     }
 }
 
@@ -408,6 +431,7 @@ impl<'a> Db<'a> {
         let waiting = self.keys.waiting.read();
         let waits = waiting
             .unwrap_or_else(PoisonError::into_inner)
+            .by_key
             .get(&tagged)
             .map(|found| found.value);
         if waits.is_some() {
@@ -422,6 +446,28 @@ impl<'a> Db<'a> {
             self.free[table as usize].set(Some(key));
         }
         Ok(found)
+    }
+
+    /// Where that may have stood which stands under a key now, for a reader that
+    /// does not see the row of [`Db::at_key`] yet: what the key had waited with,
+    /// and what its table has at the moment that is read.
+    pub(super) fn earlier_at_key(
+        &self,
+        table: Table,
+        key: i64,
+    ) -> Result<[Option<i64>; 2], StoreError> {
+        let waiting = self.keys.waiting.read();
+        let waited = waiting
+            .unwrap_or_else(PoisonError::into_inner)
+            .before
+            .get(&table.tagged(key))
+            .copied();
+        let in_table = self
+            .connection
+            .prepare_cached(table.select())?
+            .query_row([key], |row| row.get(0))
+            .optional()?;
+        Ok([waited, in_table])
     }
 
     /// Puts a key that is free; `false`: something stands there.

@@ -455,7 +455,7 @@ mod tests {
         // The writer may look before both have come: some rounds.
         let met = (0..50).any(|_| {
             assert!(sender.blocking_send(Message::Later(job())).is_ok());
-            std::thread::sleep(PATIENCE / 8);
+            std::thread::park_timeout(PATIENCE / 8);
             assert!(sender.blocking_send(Message::Write(job())).is_ok());
             let first = told.recv();
             if first == Ok(2) {
