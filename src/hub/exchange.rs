@@ -3,7 +3,7 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -13,7 +13,9 @@ use crate::{
     domain::{Limits, Micros, MinimumVersion, PartyId, PartyMode},
     exchange::{DrainReason, End, Open},
     identity::Material,
-    link::{HubLink, LinkAlarm, LinkEnd, LinkState, OpenRefused, Phase, first_frame, run_hub},
+    link::{
+        Answer, HubLink, LinkAlarm, LinkEnd, LinkState, OpenRefused, Phase, first_frame, run_hub,
+    },
     runtime::{Clock, random_bytes, random_unit},
     store::{HubStore, Registry, SessionToken, StoreError},
     transport::PeerInfo,
@@ -87,11 +89,12 @@ impl ExchangeService for Exchange {
             this.serve(party, named, peer, request.into_inner(), answers)
                 .await;
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+        let stream = ReceiverStream::new(stream).map(|answer| *answer);
+        Ok(Response::new(Box::pin(stream)))
     }
 }
 
-type Answers = mpsc::Sender<Result<v1::ExchangeResponse, Status>>;
+type Answers = mpsc::Sender<Answer>;
 
 impl Exchange {
     async fn serve(
@@ -115,7 +118,7 @@ impl Exchange {
                     self.refused(&peer, shown);
                 }
                 let status = with_reason(refused.code, refused.reason, refused.told, None);
-                let _ = answers.send(Err(status)).await;
+                let _ = answers.send(Box::new(Err(status))).await;
                 return;
             }
         };
@@ -132,7 +135,7 @@ impl Exchange {
             Ok(begun) => begun,
             Err(early) => {
                 tracing::warn!(event = "session_too_early", %party, remote = %peer.remote, wait = ?early.wait);
-                let _ = answers.send(Err(fenced(early.wait))).await;
+                let _ = answers.send(Box::new(Err(fenced(early.wait)))).await;
                 return;
             }
         };
@@ -143,7 +146,7 @@ impl Exchange {
                 drop(begun);
                 self.refused(&peer, refused);
             }
-            let _ = answers.send(Err(not_registered())).await;
+            let _ = answers.send(Box::new(Err(not_registered()))).await;
             return;
         }
         let Begun {
@@ -183,19 +186,11 @@ impl Exchange {
             remote = %peer.remote,
             serial = %peer.identity.serial
         );
-        let (frames, mut framed) = mpsc::channel::<v1::ExchangeResponse>(4);
-        let forward = async {
-            while let Some(frame) = framed.recv().await {
-                if answers.send(Ok(frame)).await.is_err() {
-                    break;
-                }
-            }
-        };
-        let (end, ()) = tokio::join!(run_hub(link, open, inbound, frames), forward);
+        let end = run_hub(link, open, inbound, answers.clone()).await;
         drop(guard);
         self.ended(&party, token, &state, &end, &peer);
         if let Some(status) = status_of(&end) {
-            let _ = answers.send(Err(status)).await;
+            let _ = answers.send(Box::new(Err(status))).await;
         }
     }
 

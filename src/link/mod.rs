@@ -15,6 +15,7 @@ mod side;
 mod state;
 
 pub use drive::LinkEnd;
+pub use envelope::Answer;
 pub use headers::WireHeaders;
 pub use node::{Admitted, NodeLink, admit, open_frame, prepare, run_admitted, run_node};
 pub use renew::{RenewError, renew_certificate};

@@ -22,7 +22,7 @@ use crate::{
 use super::{
     PROTOCOL_VERSION,
     drive::{Driver, Jobs, LinkEnd},
-    envelope::Envelope as _,
+    envelope::{Answer, Envelope as _},
     side::HubSide,
     software,
     state::{LinkState, Phase},
@@ -129,7 +129,7 @@ pub async fn run_hub(
     link: HubLink,
     open: Open,
     inbound: Streaming<v1::ExchangeRequest>,
-    outbound: mpsc::Sender<v1::ExchangeResponse>,
+    outbound: mpsc::Sender<Answer>,
 ) -> LinkEnd {
     let (heads, opened) = match answer(&link, &open).await {
         Ok(answer) => answer,
@@ -138,11 +138,7 @@ pub async fn run_hub(
     let is_same_epoch = open.epoch == opened.epoch;
     let alarm = hub_alarm(&open, &opened);
     let frame = wire::frame_to_proto(Frame::Opened(Box::new(opened)));
-    if outbound
-        .send(v1::ExchangeResponse::seal(frame))
-        .await
-        .is_err()
-    {
+    if outbound.send(Answer::seal(frame)).await.is_err() {
         return LinkEnd::Closed;
     }
     if let Some((reason, why)) = alarm {

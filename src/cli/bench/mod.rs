@@ -30,7 +30,9 @@ const PARTY: &str = "pemda-33.74";
 /// durable acknowledgement, `synchronous=FULL` at both ends, deduplicated,
 /// decided, over mutual TLS 1.3 on loopback.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Examples:
   jembatan bench
   jembatan bench --json > figures.json
@@ -38,7 +40,8 @@ Examples:
   jembatan bench --backlog 1000000     what piles up while the hub is away, and drains
   jembatan bench fleet                 one hub with 1, 50 and 1000 parties
 The figures are of this machine and this moment: nodes, generator and kernel
-share its processors. The ceilings of the same run say what it could do.")]
+share its processors. The ceilings of the same run say what it could do."
+)]
 pub(super) struct Bench {
     #[command(subcommand)]
     other: Option<Other>,

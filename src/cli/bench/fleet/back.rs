@@ -58,7 +58,11 @@ impl Arrivals {
         let mut most = 0;
         let mut first = 0;
         for (place, at) in self.came.iter().enumerate() {
-            while self.came.get(first).is_some_and(|from| span(*from, *at) >= within) {
+            while self
+                .came
+                .get(first)
+                .is_some_and(|from| span(*from, *at) >= within)
+            {
                 first += 1;
             }
             most = most.max(place + 1 - first);
@@ -83,7 +87,10 @@ mod tests {
         let seconds = [20.0, 0.1, 4.8, 4.9, 5.1, 5.2, 5.7, 9.0, 12.0, 15.0];
         let came = seconds.map(|at| Micros((at * 1e6) as i64)).to_vec();
         let back = Arrivals::new(came, Micros(0)).after(Micros(2_000_000));
-        assert!((back.largest_share_of_a_second - 0.5).abs() < 1e-9, "{back:?}");
+        assert!(
+            (back.largest_share_of_a_second - 0.5).abs() < 1e-9,
+            "{back:?}"
+        );
         assert!((back.all_back_seconds - 20.0).abs() < 1e-9);
         assert!((back.all_back_after_start_seconds - 18.0).abs() < 1e-9);
         assert!((back.hub_away_seconds - 2.0).abs() < 1e-9);

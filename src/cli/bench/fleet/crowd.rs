@@ -57,11 +57,7 @@ pub(super) struct Links {
 
 impl Crowd {
     /// Reads the certificates of these parties.
-    pub(super) fn new(
-        pki: &Path,
-        names: &[String],
-        ledger: &Arc<Ledger>,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn new(pki: &Path, names: &[String], ledger: &Arc<Ledger>) -> anyhow::Result<Self> {
         let domain = TrustDomain::parse(lab::TRUST_DOMAIN)?;
         let mut parties = Vec::with_capacity(names.len());
         for name in names {

@@ -18,7 +18,10 @@ pub(super) fn table(url: Option<&str>, password: Option<&Path>) -> anyhow::Resul
     let mut table = format!("\n[store]\nurl = {url:?}\n");
     if let Some(path) = password {
         let path = std::path::absolute(path)?;
-        table.push_str(&format!("password_file = {:?}\n", path.display().to_string()));
+        table.push_str(&format!(
+            "password_file = {:?}\n",
+            path.display().to_string()
+        ));
     }
     Ok(table)
 }

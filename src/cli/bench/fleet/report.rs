@@ -97,7 +97,11 @@ impl Size {
         println!(
             "\n{} {}, events of {:.0} bytes",
             self.parties,
-            if self.parties == 1 { "party" } else { "parties" },
+            if self.parties == 1 {
+                "party"
+            } else {
+                "parties"
+            },
             self.event_bytes
         );
         let full = &self.full_speed;
@@ -117,7 +121,10 @@ impl Size {
                 full.hub_cpu_micros, full.generator_cpu_micros
             ),
         );
-        row(&format!("at {}/s", self.paced.rate), &self.paced.latency.text());
+        row(
+            &format!("at {}/s", self.paced.rate),
+            &self.paced.latency.text(),
+        );
         row(
             &format!("a day of {} events at once", self.day.events),
             &format!(
@@ -151,13 +158,19 @@ impl Size {
             "hub's CPU while all are idle",
             &format!("{:.1} % of a processor", idle.hub_cpu_percent),
         );
-        row("all linked, begun at once", &format!("{:.2} s", self.linked_seconds));
+        row(
+            "all linked, begun at once",
+            &format!("{:.2} s", self.linked_seconds),
+        );
         row(
             "all back after a restart with Drain (aim: 5 s)",
             &self.announced.text(),
         );
         row(
-            &format!("all back after {} s without a word (aim: 60 s)", self.outage_seconds),
+            &format!(
+                "all back after {} s without a word (aim: 60 s)",
+                self.outage_seconds
+            ),
             &self.unannounced.text(),
         );
     }

@@ -9,8 +9,8 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use crate::{
     cli::{bench::load::Templates, now},
     domain::{
-        ComplaintId, ComplaintName, EventBody, Handover, IdempotencyKey,
-        InstitutionCode, Item, NewComplaint, NewEvent, PartyId, Reference, SystemName,
+        ComplaintId, ComplaintName, EventBody, Handover, IdempotencyKey, InstitutionCode, Item,
+        NewComplaint, NewEvent, PartyId, Reference, SystemName,
     },
     exchange::Entry,
     runtime::random_bytes,
@@ -152,7 +152,9 @@ impl Traffic {
         let reference = reference(&self.run, complaint)?;
         if step == 0 {
             let filings = self.filings.len().max(1) as u64;
-            let filing = self.filings.get(((complaint + place as u64) % filings) as usize);
+            let filing = self
+                .filings
+                .get(((complaint + place as u64) % filings) as usize);
             let mut new = filing.context("no example complaint")?.clone();
             new.reference = reference;
             return Ok(Handover {
@@ -250,6 +252,9 @@ mod tests {
             .map(|event| event.body.kind())
             .collect();
         assert_eq!(kinds[..12], kinds[12..]);
-        assert_eq!((kinds[0], kinds[10], kinds[11]), ("filed", "responded", "closed"));
+        assert_eq!(
+            (kinds[0], kinds[10], kinds[11]),
+            ("filed", "responded", "closed")
+        );
     }
 }
