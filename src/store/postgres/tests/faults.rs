@@ -14,9 +14,9 @@ use tokio::{
 
 use super::*;
 use crate::{
-    domain::{Outcome, Party, PartyMode, Progress},
+    domain::{Outcome, Party, PartyId, PartyMode, Progress},
     store::{
-        Receipt, Store as _,
+        HubStore as _, Receipt, SessionToken, Store as _,
         conformance::{filing, national},
     },
 };
@@ -274,8 +274,8 @@ async fn a_silent_standby_is_waited_for() {
     assert_eq!(decided(&store, &national()).await.len(), there);
 }
 
-/// Scenario: more callers at once than there are connections; a reader that
-/// holds one while all others are in use.
+/// Scenario: more callers at once than there are connections, and each opens a
+/// session as well; a reader that holds one while all others are in use.
 /// Guarantee: everybody is answered, and no more connections are open than were
 /// allowed: those of readers, the writer's and the listener's.
 #[tokio::test(flavor = "multi_thread")]
@@ -287,6 +287,9 @@ async fn connections_have_a_limit() {
     for n in 0..200 {
         let store = store.clone();
         calls.spawn(async move {
+            let party = PartyId::parse(&format!("kota-{n}")).unwrap();
+            let token = SessionToken([n as u8; 16]);
+            store.open_session(&party, token).await.unwrap();
             submit(&store, n % 20).await.unwrap();
             store.heads(&national()).await.unwrap();
             store.counts(&national()).await.unwrap()
