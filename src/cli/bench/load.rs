@@ -64,6 +64,10 @@ impl Templates {
         total as f64 / self.complaints.len() as f64
     }
 
+    pub(super) fn complaints(&self) -> &[v1::NewComplaint] {
+        &self.complaints
+    }
+
     fn handover(&self, run: &str, number: u64) -> v1::Handover {
         let template = &self.complaints[number as usize % self.complaints.len()];
         let mut complaint = template.clone();

@@ -2,13 +2,19 @@
 //! adapter as separate processes over mutual TLS, both fully durable.
 
 mod ceilings;
+mod fleet;
 mod load;
 mod report;
 mod usage;
 
-use std::{path::PathBuf, sync::Arc, time::Duration, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+    time::Instant,
+};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::{
     Done,
@@ -26,15 +32,21 @@ const LONG_RUN: u64 = 1_000_000;
 /// durable acknowledgement, `synchronous=FULL` at both ends, deduplicated,
 /// decided, over mutual TLS 1.3 on loopback.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Examples:
   jembatan bench
   jembatan bench --json > figures.json
   jembatan bench --events 5000000      also how fast the last tenth was: does a full store slow down?
   jembatan bench --backlog 1000000     what piles up while the hub is away, and drains
+  jembatan bench fleet                 one hub with 1, 50 and 1000 parties
 The figures are of this machine and this moment: nodes, generator and kernel
-share its processors. The ceilings of the same run say what it could do.")]
+share its processors. The ceilings of the same run say what it could do."
+)]
 pub(super) struct Bench {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// Complaints of the throughput run
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     events: u64,
@@ -64,17 +76,20 @@ pub(super) struct Bench {
     keep: Option<PathBuf>,
 }
 
+/// What else can be measured.
+#[derive(Debug, Subcommand)]
+enum Other {
+    /// One hub with many parties: speed, memory, and how all come back
+    Fleet(fleet::Fleet),
+}
+
 impl Bench {
-    pub(super) async fn run(self) -> anyhow::Result<Done> {
-        let mut directory = LabDirectory::new(self.keep.as_deref())?;
-        let outcome = self.measure(&directory).await;
-        let report = outcome.map_err(|error| {
-            directory.is_kept = true;
-            error.context(format!(
-                "the benchmark failed; stores and logs are in {}",
-                directory.path.display()
-            ))
-        })?;
+    pub(super) async fn run(mut self) -> anyhow::Result<Done> {
+        if let Some(Other::Fleet(fleet)) = self.other.take() {
+            return fleet.run().await;
+        }
+        let directory = LabDirectory::new(self.keep.as_deref())?;
+        let report = lab::benchmark(directory, async |path| self.measure(path).await).await?;
         if self.json {
             println!("{}", serde_json::to_string(&report)?);
         } else {
@@ -83,9 +98,8 @@ impl Bench {
         Ok(Done::All)
     }
 
-    async fn measure(&self, directory: &LabDirectory) -> anyhow::Result<Report> {
+    async fn measure(&self, path: &Path) -> anyhow::Result<Report> {
         let templates = Arc::new(Templates::of_size(self.size as usize)?);
-        let path = &directory.path;
         lab::certificates(path, &[PARTY])?;
         std::fs::write(
             path.join("directory.toml"),

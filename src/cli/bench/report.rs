@@ -254,7 +254,7 @@ impl Report {
 }
 
 impl Latency {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         format!(
             "p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms ({} samples)",
             self.p50_ms, self.p99_ms, self.p999_ms, self.samples
@@ -262,10 +262,10 @@ impl Latency {
     }
 }
 
-fn row(name: &str, figure: &str) {
+pub(super) fn row(name: &str, figure: &str) {
     println!("  {name:<50} {figure}");
 }
 
-fn mebi(bytes: u64) -> String {
+pub(super) fn mebi(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0))
 }

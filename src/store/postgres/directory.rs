@@ -266,18 +266,17 @@ impl PostgresStore {
         }
         self.directory_changed().await
     }
+}
 
-    /// Whether this party has journals here.
-    pub(super) async fn has_begun(&self, party: &PartyId) -> Result<bool, StoreError> {
-        let reader = self.reader().await?;
-        let found = maybe(
-            &reader,
-            "SELECT 1 FROM submission_head WHERE party = $1",
-            &[&party.as_str()],
-        )
-        .await?;
-        Ok(found.is_some())
-    }
+/// Whether this party has journals here.
+pub(super) async fn has_begun(client: &ClientWrapper, party: &PartyId) -> Result<bool, StoreError> {
+    let found = maybe(
+        client,
+        "SELECT 1 FROM submission_head WHERE party = $1",
+        &[&party.as_str()],
+    )
+    .await?;
+    Ok(found.is_some())
 }
 
 fn json<T: Serialize>(value: &T) -> Result<String, StoreError> {

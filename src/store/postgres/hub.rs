@@ -36,7 +36,9 @@ impl HubStore for PostgresStore {
         let party = party.clone();
         async move {
             let reader = self.reader().await?;
-            if !self.has_begun(&party).await? {
+            // On the connection that is held: whoever waits for a second one
+            // while all are held by such as he waits for himself.
+            if !directory::has_begun(&reader, &party).await? {
                 directory::begin_party(&reader, &self.shared, &party).await?;
             }
             execute(

@@ -66,7 +66,7 @@ use super::{
 };
 use connect::{Database, Reader};
 pub use connect::{Settings, SynchronousCommit};
-pub use schema::{SchemaState, check, migrate};
+pub use schema::{SchemaState, check, is_empty, migrate};
 use watching::Wakers;
 use writer::{Done, Job, Work};
 

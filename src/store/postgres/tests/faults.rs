@@ -14,9 +14,10 @@ use tokio::{
 
 use super::*;
 use crate::{
-    domain::{Digest, Outcome, Party, PartyMode, Progress},
+    domain::{Digest, Outcome, Party, PartyId, PartyMode, Progress},
     store::{
-        Invitation, InvitationUse, IssuedCertificate, Receipt, Store as _,
+        HubStore as _, Invitation, InvitationUse, IssuedCertificate, Receipt, SessionToken,
+        Store as _,
         conformance::{filing, national},
     },
 };
@@ -360,8 +361,8 @@ async fn a_certificate_is_given_when_the_standby_has_it() {
     assert_eq!(kept.used.unwrap().serial, "s1");
 }
 
-/// Scenario: more callers at once than there are connections; a reader that
-/// holds one while all others are in use.
+/// Scenario: more callers at once than there are connections, and each opens a
+/// session as well; a reader that holds one while all others are in use.
 /// Guarantee: everybody is answered, and no more connections are open than were
 /// allowed: those of readers, the writer's and the listener's.
 #[tokio::test(flavor = "multi_thread")]
@@ -373,6 +374,9 @@ async fn connections_have_a_limit() {
     for n in 0..200 {
         let store = store.clone();
         calls.spawn(async move {
+            let party = PartyId::parse(&format!("kota-{n}")).unwrap();
+            let token = SessionToken([n as u8; 16]);
+            store.open_session(&party, token).await.unwrap();
             submit(&store, n % 20).await.unwrap();
             store.heads(&national()).await.unwrap();
             store.counts(&national()).await.unwrap()
