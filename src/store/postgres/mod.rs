@@ -12,6 +12,7 @@
 //! wire is this engine knows no more than the other one.
 
 mod again;
+mod ceiling;
 mod connect;
 mod decide;
 mod decisions;
@@ -64,6 +65,7 @@ use super::{
     JournalEntry, NewSubmission, Receipt, Registry, Store, StoreError, SubmitRefusal,
     UnmappedStatus,
 };
+pub use ceiling::{RowCounts, insert_ceiling, row_counts};
 use connect::{Database, Reader};
 pub use connect::{Settings, SynchronousCommit};
 pub use schema::{SchemaState, check, is_empty, migrate};

@@ -58,7 +58,7 @@ pub(super) struct Fleet {
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
     /// Events under way at once at full speed, of all parties together
-    #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, default_value_t = 4_096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     in_flight: u32,
     /// Events of a day, handed over at once
     #[arg(long, default_value_t = 60_000)]

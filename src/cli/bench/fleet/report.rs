@@ -17,6 +17,14 @@ pub(super) struct Report {
     pub(super) sizes: Vec<Size>,
 }
 
+/// The same rows into the same tables and indexes, without a hub.
+#[derive(Debug, Serialize)]
+pub(super) struct Ceiling {
+    pub(super) events: u64,
+    pub(super) per_commit: usize,
+    pub(super) per_second: f64,
+}
+
 /// Of one number of parties.
 #[derive(Debug, Serialize)]
 pub(super) struct Size {
@@ -33,6 +41,8 @@ pub(super) struct Size {
     pub(super) unannounced: Return,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) backfill: Option<Backfill>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ceiling: Option<Ceiling>,
     /// Of an event with its parts, on average.
     pub(super) event_bytes: f64,
 }
@@ -132,6 +142,20 @@ impl Size {
                 self.day.acknowledged_seconds, self.day.decided_seconds
             ),
         );
+        if let Some(ceiling) = &self.ceiling {
+            row(
+                &format!(
+                    "PostgreSQL alone, the same rows, {} a commit",
+                    ceiling.per_commit
+                ),
+                &format!(
+                    "{:.0}/s ({} events): the hub at full speed reaches {:.0} %",
+                    ceiling.per_second,
+                    ceiling.events,
+                    full.acknowledged_per_second / ceiling.per_second * 100.0
+                ),
+            );
+        }
         if let Some(backfill) = &self.backfill {
             row(
                 &format!("{} events of the past", backfill.events),

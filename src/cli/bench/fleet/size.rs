@@ -13,6 +13,7 @@ use crate::cli::{
 use super::{
     Fleet,
     crowd::Crowd,
+    database,
     ledger::Ledger,
     report::{Backfill, Day, FullSpeed, Idle, Paced, Size},
     traffic::Traffic,
@@ -68,6 +69,7 @@ impl Fleet {
             ledger: &ledger,
             traffic: &mut traffic,
         };
+        let stood = database::standing(directory, table).await?;
         self.say("at a pace");
         let paced = self.paced(&mut bench).await?;
         self.say("at full speed");
@@ -93,6 +95,13 @@ impl Fleet {
         };
         running.stop().await?;
         hub.stop().await;
+        let ceiling = match stood {
+            Some(stood) => {
+                self.say("the same rows without a hub");
+                Some(database::ceiling(directory, table, stood).await?)
+            }
+            None => None,
+        };
         Ok(Size {
             parties: count,
             linked_seconds: linked.as_secs_f64(),
@@ -105,6 +114,7 @@ impl Fleet {
             outage_seconds: self.outage,
             unannounced,
             backfill,
+            ceiling,
             event_bytes: traffic.mean_bytes(),
         })
     }
