@@ -64,27 +64,16 @@ pub(crate) struct Cluster {
     pub(crate) port: u16,
     /// What the server has said since it last began to serve.
     pub(crate) log: Arc<Mutex<Vec<String>>>,
-    programs: PathBuf,
+    pub(crate) programs: PathBuf,
     /// Settings of the server beside the usual ones.
-    settings: Vec<String>,
+    pub(crate) settings: Vec<String>,
     shell: Option<(Child, ChildStdin)>,
 }
 
 impl Cluster {
     /// Makes a database cluster and starts its server.
     pub(crate) fn start(programs: &Path, settings: &[&str]) -> Self {
-        let directory = tempfile::Builder::new()
-            .prefix("jembatan-pg-")
-            .tempdir()
-            .unwrap()
-            .keep();
-        if is_root() {
-            let given = Command::new("chown")
-                .arg("nobody:nogroup")
-                .arg(&directory)
-                .status();
-            assert!(given.unwrap().success());
-        }
+        let directory = own_directory();
         let made = unprivileged(&programs.join("initdb"))
             .arg("-D")
             .arg(directory.join("data"))
@@ -102,6 +91,12 @@ impl Cluster {
         // Over TCP this user has to give a password.
         let guarded = format!("host all {GUARDED} 127.0.0.1/32 scram-sha-256\n{rest}");
         std::fs::write(&hba, guarded).unwrap();
+        let settings = settings.iter().map(|found| (*found).to_owned()).collect();
+        Self::start_in(directory, programs.to_owned(), settings)
+    }
+
+    /// Starts a server whose files are there, in `data` of its directory.
+    pub(crate) fn start_in(directory: PathBuf, programs: PathBuf, settings: Vec<String>) -> Self {
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -111,8 +106,8 @@ impl Cluster {
             directory,
             port,
             log: Arc::default(),
-            programs: programs.to_owned(),
-            settings: settings.iter().map(|found| (*found).to_owned()).collect(),
+            programs,
+            settings,
             shell: None,
         };
         cluster.run();
@@ -153,7 +148,8 @@ impl Cluster {
                 self.let_go("keep");
                 return Err(log);
             };
-            if line.contains("ready to accept connections") {
+            // A standby accepts read-only ones.
+            if line.contains("ready to accept") {
                 break;
             }
             log.push_str(&line);
@@ -167,6 +163,21 @@ impl Cluster {
             }
         });
         Ok(())
+    }
+
+    /// The server's process.
+    pub(crate) fn pid(&self) -> u32 {
+        let file = self.directory.join("data/postmaster.pid");
+        let text = std::fs::read_to_string(file).unwrap();
+        text.lines().next().unwrap().trim().parse().unwrap()
+    }
+
+    /// Kills the server as a power cut would, and all that it has started.
+    pub(crate) fn kill(&mut self) {
+        let pid = self.pid().to_string();
+        let killed = Command::new("kill").args(["-KILL", &pid]).status();
+        assert!(killed.unwrap().success());
+        self.let_go("keep");
     }
 
     /// Stops the server; with the word `keep` its files stay.
@@ -200,7 +211,25 @@ pub(crate) fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|found| found.uid() == 0)
 }
 
-fn unprivileged(program: &Path) -> Command {
+/// A directory that the server's user owns; whoever starts a server in it takes
+/// it away.
+pub(crate) fn own_directory() -> PathBuf {
+    let directory = tempfile::Builder::new()
+        .prefix("jembatan-pg-")
+        .tempdir()
+        .unwrap()
+        .keep();
+    if is_root() {
+        let given = Command::new("chown")
+            .arg("nobody:nogroup")
+            .arg(&directory)
+            .status();
+        assert!(given.unwrap().success());
+    }
+    directory
+}
+
+pub(crate) fn unprivileged(program: &Path) -> Command {
     if !is_root() {
         return Command::new(program);
     }

@@ -1,0 +1,49 @@
+//! Hubs that stand still at any moment, and wake when others have taken their
+//! work.
+
+use std::time::Duration;
+
+use crate::replicas::cluster::{Cluster, programs};
+
+use super::{
+    Moments, adapters, checks::count_in_is_count_out, load::Load, nation::Nation, rounds,
+    servers::signal, servers::url_of,
+};
+
+/// Scenario: three hubs under load. In each round one of them is paused
+/// (SIGSTOP) at a random moment, so also in the middle of a commit, for longer
+/// than its adapters wait for a sign of life or for a moment only, and wakes
+/// (SIGCONT) with frames, answers and commits in its hands.
+/// Guarantee: what was taken over meanwhile is not written again: count in =
+/// count out, chains are equal at both ends and at every hub, there is no
+/// orphan, order is kept per party; nobody is taken for a second machine.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_hub_wakes_and_disturbs_nobody() {
+    let Some(programs) = programs() else { return };
+    let mut moments = Moments::new();
+    let cluster = Cluster::start(&programs, &[]);
+    cluster.create("national");
+    let url = url_of(&[&cluster], "national");
+    let nation = Nation::start(&url, "", 3, adapters(8)).await;
+    let load = Load::start(&nation, Duration::from_millis(30));
+    for round in 0..rounds(6) {
+        tokio::time::sleep(moments.between(100, 800)).await;
+        let hub = moments.one_of(nation.hubs.len());
+        let pause = match round % 2 {
+            0 => moments.between(3_000, 5_000),
+            _ => moments.between(1, 500),
+        };
+        println!("round {round}: hub {hub} stands still for {pause:?}");
+        let pid = nation.hubs[hub].pid();
+        signal(pid, "STOP");
+        tokio::time::sleep(pause).await;
+        signal(pid, "CONT");
+    }
+    let all = load.stop().await;
+    count_in_is_count_out(&nation, &cluster, &all).await;
+    for adapter in &nation.adapters {
+        let log = adapter.log();
+        assert!(!log.contains("TWO_INSTANCES"), "{log}");
+    }
+    assert!(!nation.logs().contains("TWO_INSTANCES"));
+}
