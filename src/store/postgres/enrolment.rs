@@ -3,7 +3,6 @@
 //! Each change is one statement, so that of two replicas that issue for one
 //! invitation at once the row's lock lets one win.
 
-use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Row;
 
 use crate::{
@@ -12,8 +11,8 @@ use crate::{
 };
 
 use super::{
-    connect::{execute, maybe, rows},
     rows::{digest, party},
+    session::{Session, execute, maybe, rows},
 };
 
 /// Rows that one list shows.
@@ -48,7 +47,7 @@ const NOTE_REFUSED: &str = "WITH new AS ( \
          SELECT row FROM refused_join WHERE row <= (SELECT row FROM new) - $6::bigint \
          FOR UPDATE SKIP LOCKED)";
 
-pub(super) async fn put(client: &ClientWrapper, new: &Invitation) -> Result<(), StoreError> {
+pub(super) async fn put(client: &Session, new: &Invitation) -> Result<(), StoreError> {
     execute(
         client,
         "INSERT INTO invitation (id, party, code_digest, made_at, expires_at) \
@@ -65,17 +64,13 @@ pub(super) async fn put(client: &ClientWrapper, new: &Invitation) -> Result<(), 
     Ok(())
 }
 
-pub(super) async fn revoke(
-    client: &ClientWrapper,
-    id: &str,
-    now: Micros,
-) -> Result<bool, StoreError> {
+pub(super) async fn revoke(client: &Session, id: &str, now: Micros) -> Result<bool, StoreError> {
     let sql = "UPDATE invitation SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1";
     Ok(execute(client, sql, &[&id, &now.0]).await? > 0)
 }
 
 pub(super) async fn record_issued(
-    client: &ClientWrapper,
+    client: &Session,
     new: &IssuedCertificate,
     used: Option<&InvitationUse>,
 ) -> Result<bool, StoreError> {
@@ -118,7 +113,7 @@ pub(super) async fn record_issued(
 }
 
 pub(super) async fn note_refused(
-    client: &ClientWrapper,
+    client: &Session,
     refused: &RefusedJoin,
 ) -> Result<(), StoreError> {
     // A text column holds no NUL, and a stranger may send one.
@@ -140,14 +135,14 @@ pub(super) async fn note_refused(
 }
 
 pub(super) async fn invitation(
-    client: &ClientWrapper,
+    client: &Session,
     id: &str,
 ) -> Result<Option<Invitation>, StoreError> {
     let found = maybe(client, INVITATION, &[&id]).await?;
     found.as_ref().map(invitation_of).transpose()
 }
 
-pub(super) async fn invitations(client: &ClientWrapper) -> Result<Vec<Invitation>, StoreError> {
+pub(super) async fn invitations(client: &Session) -> Result<Vec<Invitation>, StoreError> {
     let found = rows(client, INVITATIONS, &[&LISTED]).await?;
     found.iter().map(invitation_of).collect()
 }
@@ -174,7 +169,7 @@ fn invitation_of(row: &Row) -> Result<Invitation, StoreError> {
 }
 
 pub(super) async fn issued_to(
-    client: &ClientWrapper,
+    client: &Session,
     to: &PartyId,
 ) -> Result<Vec<IssuedCertificate>, StoreError> {
     let found = rows(
@@ -196,7 +191,7 @@ pub(super) async fn issued_to(
     issued.collect()
 }
 
-pub(super) async fn refused_joins(client: &ClientWrapper) -> Result<Vec<RefusedJoin>, StoreError> {
+pub(super) async fn refused_joins(client: &Session) -> Result<Vec<RefusedJoin>, StoreError> {
     let found = rows(
         client,
         "SELECT at, remote, party, invitation, reason FROM refused_join ORDER BY row DESC LIMIT $1",

@@ -58,10 +58,7 @@ async fn promotes(lost: Lost) {
         // It wakes, and believes that it is still the primary.
         drop(frozen);
         let now = accepted(&standby);
-        eventually("traffic flows on", async || {
-            accepted(&standby) > now + 100
-        })
-        .await;
+        eventually("traffic flows on", async || accepted(&standby) > now + 100).await;
     }
     let all = load.stop().await;
     count_in_is_count_out(&nation, &standby, &all).await;

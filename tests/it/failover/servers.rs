@@ -109,7 +109,10 @@ impl Cluster {
 
     /// Every commit waits until the standby shows it.
     pub(super) fn wait_for_standby(&self) {
-        self.psql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'");
+        self.psql(
+            "postgres",
+            "ALTER SYSTEM SET synchronous_standby_names = '*'",
+        );
         self.psql("postgres", "SELECT pg_reload_conf()");
         let is_sync = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
         for _ in 0..200 {
@@ -141,4 +144,3 @@ pub(super) fn url_of(servers: &[&Cluster], database: &str) -> String {
         hosts.join(",")
     )
 }
-
