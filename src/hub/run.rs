@@ -100,7 +100,10 @@ pub async fn run(
         &trust_domain,
         Micros(clock.now_micros()),
     )?;
-    let store = store::open(&config, clock.clone()).await?;
+    let store = tokio::select! {
+        store = store::open(&config, clock.clone()) => store?,
+        () = stop.cancelled() => return Ok(()),
+    };
     register(&*store, &config).await?;
     check_tokens(&config, &store.registry().borrow()).map_err(HubError::Ended)?;
     let behind = Behind::load(&config)?;

@@ -15,14 +15,21 @@ use crate::{
     },
 };
 
-/// Opens the store that the settings name.
+/// How long a database that can't be reached is left alone between two looks.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// Opens the store that the settings name; waits for a database that is away.
 pub(super) async fn open(
     config: &HubConfig,
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<dyn HubStore>, StoreError> {
     if let Some(store) = &config.store {
+        let settings = database(store)?;
+        while !postgres::is_reachable(&settings).await? {
+            tokio::time::sleep(WAIT).await;
+        }
         let options = postgres::Options {
-            settings: database(store)?,
+            settings,
             encoder: Arc::new(WireHeaders),
             policy: config.policy.clone(),
             clock,

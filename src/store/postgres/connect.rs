@@ -102,7 +102,7 @@ impl Manager for Readers {
     type Error = StoreError;
 
     async fn create(&self) -> Result<Session, StoreError> {
-        let opened = self.hosts.open().await?;
+        let opened = self.hosts.open().await.map_err(NotOpened::in_flight)?;
         Ok(Session::new(
             opened.client,
             opened.serving,

@@ -91,6 +91,15 @@ impl NotOpened {
         }
     }
 
+    /// For whoever is at work: what a person has to put right is no fault of a
+    /// caller, and passes when that is done.
+    pub(super) fn in_flight(self) -> StoreError {
+        match self.into() {
+            StoreError::Invalid(why) => StoreError::Unavailable(why),
+            error => error,
+        }
+    }
+
     /// What says more is kept: a server that speaks, before one that is away.
     fn or(self, other: Self) -> Self {
         let is_plain = |one: &Self| match one {

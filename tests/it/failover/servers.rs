@@ -1,7 +1,7 @@
 //! What happens to PostgreSQL servers: standbys, promotions, servers that stand
 //! still.
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
 use crate::replicas::cluster::{Cluster, USER, own_directory, unprivileged};
 
@@ -85,6 +85,32 @@ impl Cluster {
         let said = String::from_utf8_lossy(&made.stderr);
         assert!(made.status.success(), "{said}");
         Self::start_in(directory, self.programs.clone(), Vec::new())
+    }
+
+    /// Starts again with a small disk of its own for the databases in the
+    /// tablespace `small`, which nobody but the server sees; needs root.
+    pub(super) fn with_small_disk(mut self, size: &str) -> Self {
+        self.let_go("keep");
+        let place = self.directory.join("small");
+        std::fs::create_dir(&place).unwrap();
+        let script = format!(
+            "mount -t tmpfs -o size={size},uid=$(id -u nobody),gid=$(id -g nobody),mode=700 none \
+             \"$0\" && exec \"$@\""
+        );
+        let place = place.display().to_string();
+        let before = ["unshare", "-m", "sh", "-c", &script, &place];
+        self.before = before.map(str::to_owned).to_vec();
+        self.run();
+        let make = format!("CREATE TABLESPACE small LOCATION '{place}'");
+        self.psql("postgres", &make);
+        self
+    }
+
+    /// The small disk, seen from here.
+    pub(super) fn small_disk(&self) -> PathBuf {
+        let server = PathBuf::from(format!("/proc/{}/root", self.pid()));
+        let place = self.directory.join("small");
+        server.join(place.strip_prefix("/").unwrap())
     }
 
     /// The standby takes writes from now on.
