@@ -64,7 +64,7 @@ impl Drop for Frozen {
 impl Cluster {
     /// A database with this name, empty.
     pub(super) fn create(&self, name: &str) {
-        let made = Command::new("createdb")
+        let made = Command::new(self.programs.join("createdb"))
             .args(["-h", &self.directory.display().to_string()])
             .args(["-p", &self.port.to_string()])
             .args(["-U", USER, name])
@@ -121,7 +121,7 @@ impl Cluster {
 
     /// What a statement says, columns apart by `|`.
     pub(super) fn psql(&self, database: &str, statement: &str) -> String {
-        let said = Command::new("psql")
+        let said = Command::new(self.programs.join("psql"))
             .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"])
             .args(["-h", &self.directory.display().to_string()])
             .args(["-p", &self.port.to_string(), "-U", USER])

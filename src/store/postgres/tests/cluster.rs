@@ -30,7 +30,7 @@ exec >/dev/null
 read -r word
 kill -INT "$server" 2>/dev/null
 wait "$server"
-[ "$word" = keep ] || rm -rf "$directory"
+[ "$word" = keep ] || rm -rf "$directory" 2>/dev/null
 "#;
 
 /// Where the server's programs are, if they are installed.
