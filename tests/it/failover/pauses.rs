@@ -31,12 +31,15 @@ async fn a_paused_hub_wakes_and_disturbs_nobody() {
     let cluster = Cluster::start(&programs, &[]);
     cluster.create("national");
     let url = url_of(&[&cluster], "national");
-    let nation = Nation::start(&url, "", 3, adapters(8)).await;
+    let nation = Nation::start(&url, "statement_timeout_seconds = 2", 3, adapters(8)).await;
     let load = Load::start(&nation, Duration::from_millis(30));
+    let mut was_held = false;
     for round in 0..rounds(6) {
         tokio::time::sleep(moments.between(100, 800)).await;
         let hub = moments.one_of(nation.hubs.len());
         let pause = match round % 3 {
+            // Longer than an answer is waited for.
+            0 => moments.between(4_500, 6_000),
             2 => moments.between(1, 500),
             _ => moments.between(3_000, 5_000),
         };
@@ -47,7 +50,11 @@ async fn a_paused_hub_wakes_and_disturbs_nobody() {
                 scope.spawn(|| cluster.psql("national", HOLD));
                 // All three hubs stand in the middle of a commit, or nearly all.
                 let until = Instant::now() + Duration::from_millis(1_200);
-                while cluster.psql("national", HELD).trim() != "3" && Instant::now() < until {}
+                let mut held = false;
+                while !held && Instant::now() < until {
+                    held = cluster.psql("national", HELD).trim() == "3";
+                }
+                was_held |= held;
             }
             signal(pid, "STOP");
         });
@@ -56,6 +63,10 @@ async fn a_paused_hub_wakes_and_disturbs_nobody() {
     }
     let doubts = nation.logs().matches("\"commit_in_doubt\"").count();
     println!("{doubts} commits were in doubt");
+    assert!(
+        doubts > 0 || !was_held,
+        "a commit that was held is read back"
+    );
     let all = load.stop().await;
     count_in_is_count_out(&nation, &cluster, &all).await;
     for adapter in &nation.adapters {
