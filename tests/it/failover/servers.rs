@@ -5,6 +5,8 @@ use std::{path::PathBuf, process::Command};
 
 use crate::replicas::cluster::{Cluster, USER, own_directory, unprivileged};
 
+use super::nation::eventually;
+
 /// Sends a process a signal.
 pub(super) fn signal(pid: u32, name: &str) {
     let told = Command::new("kill")
@@ -134,20 +136,15 @@ impl Cluster {
     }
 
     /// Every commit waits until the standby shows it.
-    pub(super) fn wait_for_standby(&self) {
-        self.psql(
-            "postgres",
-            "ALTER SYSTEM SET synchronous_standby_names = '*'",
-        );
+    pub(super) async fn wait_for_standby(&self) {
+        let wait = "ALTER SYSTEM SET synchronous_standby_names = '*'";
+        self.psql("postgres", wait);
         self.psql("postgres", "SELECT pg_reload_conf()");
         let is_sync = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
-        for _ in 0..200 {
-            if self.psql("postgres", is_sync).trim() == "1" {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-        panic!("the standby does not follow");
+        eventually("the standby follows", async || {
+            self.psql("postgres", is_sync).trim() == "1"
+        })
+        .await;
     }
 
     /// Ends every connection at once and stops, as `pg_ctl -m immediate` does;

@@ -136,6 +136,14 @@ async fn a_server_that_says_nothing_keeps_nobody() {
     let between = Between::start(cluster.port, Manner::Silent).await;
     let store = impatient(&cluster.tcp_url(&name, between.port)).await;
     submit(&store, 0).await.unwrap();
+    // All connections are there, and at work.
+    let warm = [
+        store.reader().await.unwrap(),
+        store.reader().await.unwrap(),
+        store.reader().await.unwrap(),
+        store.reader().await.unwrap(),
+    ];
+    drop(warm);
     between.is_silent.store(true, Ordering::SeqCst);
     let mut readers = JoinSet::new();
     for _ in 0..4 {
