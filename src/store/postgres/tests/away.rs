@@ -179,14 +179,29 @@ async fn somebody_in_between_is_noticed() {
     );
 }
 
+/// What a server recovers from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Crash {
+    /// All of it was killed.
+    Server,
+    /// One of its processes was, and it begins anew by itself.
+    Process,
+}
+
 /// Scenario: a commit waits for the synchronous standby, which is away; the
-/// server is killed and recovers, so that the commit can be seen though the
-/// standby may not have it; the standby is still away, then nobody has to be
-/// waited for.
+/// server, or the process that waits, is killed, and recovers, so that the
+/// commit can be seen though the standby may not have it; the standby is still
+/// away, then nobody has to be waited for.
 /// Guarantee: before that nothing is read from the server, so nobody is told
 /// what may be lost with it; then all of it is.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_may_still_be_lost_is_told_to_nobody() {
+    for crash in [Crash::Server, Crash::Process] {
+        not_told(crash).await;
+    }
+}
+
+async fn not_told(crash: Crash) {
     let Some(programs) = programs() else { return };
     let mut cluster = Cluster::start(&programs, &[]);
     let name = database(&cluster).await;
@@ -200,25 +215,37 @@ async fn what_may_still_be_lost_is_told_to_nobody() {
         let store = store.clone();
         async move { submit(&store, 1).await }
     });
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
-    while value(&cluster, "postgres", waits).await == 0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    let waits = "SELECT coalesce(max(pid), 0)::bigint FROM pg_stat_activity \
+         WHERE wait_event = 'SyncRep'";
+    let mut process = 0;
+    while process == 0 {
+        process = value(&cluster, "postgres", waits).await;
     }
-    tokio::task::block_in_place(|| {
-        cluster.kill();
-        cluster.run();
-    });
+    match crash {
+        Crash::Server => tokio::task::block_in_place(|| {
+            cluster.kill();
+            cluster.run();
+        }),
+        Crash::Process => {
+            let kill = ["-KILL", &process.to_string()];
+            let killed = std::process::Command::new("kill").args(kill).status();
+            assert!(killed.unwrap().success());
+            let url = cluster.url("postgres");
+            // It ends what it has, recovers, and lets somebody in again.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            while tokio_postgres::connect(&url, tokio_postgres::NoTls)
+                .await
+                .is_err()
+            {}
+        }
+    }
     let position = "SELECT position FROM submission_head WHERE party = 'nasional'";
     assert_eq!(value(&cluster, &name, position).await, 2, "it can be seen");
     let read = tokio::time::timeout(Duration::from_secs(2), store.heads(&national())).await;
-    assert!(!matches!(&read, Ok(Ok(_))), "{read:?}");
+    assert!(!matches!(&read, Ok(Ok(_))), "{crash:?}: {read:?}");
     assert!(!waiting.is_finished());
-    sql(
-        &cluster,
-        "postgres",
-        "ALTER SYSTEM RESET synchronous_standby_names",
-    )
-    .await;
+    let reset = "ALTER SYSTEM RESET synchronous_standby_names";
+    sql(&cluster, "postgres", reset).await;
     sql(&cluster, "postgres", "SELECT pg_reload_conf()").await;
     assert!(!waiting.await.unwrap().unwrap().repeated);
     let heads = store.heads(&national()).await.unwrap();
