@@ -16,6 +16,7 @@ mod conformance;
 mod enrolling;
 mod error;
 mod judging;
+mod told;
 mod values;
 
 use std::sync::Arc;

@@ -30,7 +30,7 @@ use crate::{
 use cluster::{Cluster, programs};
 
 /// A server with an empty database, and the settings of a hub that uses it.
-fn database(directory: &Path) -> Option<(Cluster, String, PathBuf)> {
+pub(crate) fn database(directory: &Path) -> Option<(Cluster, String, PathBuf)> {
     let cluster = Cluster::start(&programs()?, &[]);
     let made = std::process::Command::new("createdb")
         .args(["-h", &cluster.directory.display().to_string()])

@@ -16,6 +16,7 @@ mod connect;
 mod decide;
 mod decisions;
 mod directory;
+mod durable;
 mod enrolment;
 mod enter;
 mod erase;
@@ -70,7 +71,7 @@ use super::{
 };
 use connect::{Database, Reader};
 pub use connect::{Settings, SynchronousCommit, is_reachable};
-pub use schema::{SchemaState, check, migrate};
+pub use schema::{SchemaState, check, is_empty, migrate};
 use watching::Wakers;
 use writer::{Done, Job, Work};
 

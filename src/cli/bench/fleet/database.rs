@@ -1,0 +1,49 @@
+//! The hub's store in a PostgreSQL database that the caller names.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use crate::{
+    cli::{lab, node_file::load_hub},
+    hub,
+    store::postgres::{is_empty, migrate},
+};
+
+/// What the hub's file says of its store; empty: its own directory.
+pub(super) fn table(url: Option<&str>, password: Option<&Path>) -> anyhow::Result<String> {
+    let Some(url) = url else {
+        return Ok(String::new());
+    };
+    let mut table = format!("\n[store]\nurl = {url:?}\n");
+    if let Some(path) = password {
+        let path = std::path::absolute(path)?;
+        table.push_str(&format!(
+            "password_file = {:?}\n",
+            path.display().to_string()
+        ));
+    }
+    Ok(table)
+}
+
+/// Makes the schema in an empty database.
+///
+/// # Errors
+/// It can't be reached, or holds something already.
+pub(super) async fn prepare(
+    directory: &Path,
+    table: &str,
+    may_be_used: bool,
+) -> anyhow::Result<()> {
+    let file = directory.join("database.toml");
+    std::fs::write(&file, format!("{}{table}", lab::hub_file()))?;
+    let config = load_hub(&file)?;
+    let settings = hub::database(&config.store.context("no [store]")?)?;
+    anyhow::ensure!(
+        may_be_used || is_empty(&settings).await?,
+        "the database holds tables already, and the fleet's parties and complaints would stay in \
+         it: make an empty one (createdb fleet) and name that, or say --not-empty"
+    );
+    migrate(&settings).await?;
+    Ok(())
+}
