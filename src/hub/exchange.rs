@@ -162,6 +162,11 @@ impl Exchange {
                 return None;
             }
         };
+        if answers.is_closed() {
+            // It has gone while we stood still, and is somewhere else by now:
+            // a session of its own there must not be fenced from here.
+            return None;
+        }
         let token = SessionToken(random_bytes());
         let facts = SessionFacts {
             token,

@@ -100,6 +100,10 @@ pub async fn run(
         &trust_domain,
         Micros(clock.now_micros()),
     )?;
+    tokio::select! {
+        reached = store::reached(&config) => reached?,
+        () = stop.cancelled() => return Ok(()),
+    }
     let (newest, material) = watch::channel(Arc::new(material));
     let mut listener = Listener::bind(
         config.listen.links,

@@ -15,6 +15,21 @@ use crate::{
     },
 };
 
+/// How long a database that can't be reached is left alone between two looks.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// Waits for a database that is away, before a port is open behind which nobody
+/// would answer.
+pub(super) async fn reached(config: &HubConfig) -> Result<(), StoreError> {
+    if let Some(store) = &config.store {
+        let settings = database(store)?;
+        while !postgres::is_reachable(&settings).await? {
+            tokio::time::sleep(WAIT).await;
+        }
+    }
+    Ok(())
+}
+
 /// Opens the store that the settings name.
 pub(super) async fn open(
     config: &HubConfig,

@@ -19,6 +19,7 @@ mod doors_inbox;
 mod doors_judged;
 mod doors_restoring;
 mod doors_statuses;
+mod failover;
 mod faults_crowd;
 mod faults_disk;
 mod faults_line;

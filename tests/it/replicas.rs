@@ -1,7 +1,7 @@
 //! Two hubs as processes of their own, on one PostgreSQL that the test starts.
 
 #[path = "../../src/store/postgres/tests/cluster.rs"]
-mod cluster;
+pub(crate) mod cluster;
 
 use std::{
     collections::BTreeMap,

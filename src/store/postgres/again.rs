@@ -6,8 +6,6 @@
 //! no batch that was decided before it commits after it: a repetition that was
 //! decided by the parked one would else stay parked.
 
-use deadpool_postgres::ClientWrapper;
-
 use crate::{
     domain::{
         Decision, DecisionSet, Event, EventId, Micros, Outcome, Part, PartState, PartyId,
@@ -18,11 +16,11 @@ use crate::{
 };
 
 use super::{
-    connect::{maybe, rows},
     decide::{Candidate, Deciding},
     decisions, journal,
     plan::Tell,
     rows::{ALL_READABLE, POSITION_BITS, id16, number, part, party, position_of},
+    session::{Session, maybe, rows},
     world::{Stored, StoredPart, World},
 };
 
@@ -75,7 +73,7 @@ const REPEATS: &str = "SELECT s.id, j.epoch FROM submission s JOIN journal j ON 
 
 /// What can be settled at this hub, in the order of its journals, after an id.
 pub(super) async fn letters(
-    client: &ClientWrapper,
+    client: &Session,
     only: Option<&PartyId>,
     after: u64,
     limit: usize,
@@ -105,7 +103,7 @@ pub(super) async fn letters(
 /// The parked submission that is meant. It holds for as long as the party's
 /// head and the directory do, so it is read after both.
 pub(super) async fn load(
-    client: &ClientWrapper,
+    client: &Session,
     settling: &Settling,
 ) -> Result<Option<Parked>, StoreError> {
     let (epoch, position) = settling.place;

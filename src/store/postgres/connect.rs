@@ -8,39 +8,42 @@
 use std::{
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use deadpool_postgres::{
-    ClientWrapper, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
-    Timeouts,
+use deadpool::{
+    Runtime,
+    managed::{Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult, Timeouts},
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::mpsc;
 use tokio_postgres::{
-    AsyncMessage, Config, Connection, NoTls, Notification, Row, Socket,
+    Config, Notification,
     config::{Host, SslMode, TargetSessionAttrs},
-    error::Severity,
-    tls::TlsStream,
-    types::ToSql,
 };
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::store::StoreError;
 
-use super::tls;
+use super::{
+    hosts::{Hosts, MARK, NotOpened, Serving},
+    session::Session,
+    tls::Tls,
+};
 
-/// How long a connection may take to come about.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// How long a caller waits for a reader's connection.
 const READER_WITHIN: Duration = Duration::from_secs(10);
 /// How long a batch waits for locks before it is decided anew.
 const LOCK_TIMEOUT_MS: u32 = 5_000;
+/// How long a transaction may do nothing: a replica that stands still in one
+/// must not keep its locks from the others.
+const IDLE_TIMEOUT_MS: u32 = 5_000;
 /// Unanswered bytes end a line after this time.
 const SILENT_FOR: Duration = Duration::from_secs(10);
+/// A server that says nothing for this much longer than its own time-out is gone.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// When the server may say that a commit is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,15 +91,43 @@ pub struct Settings {
 }
 
 /// A connection of the pool, for reading and for small writes.
-pub(super) type Reader = Object;
+pub(super) type Reader = Object<Readers>;
+
+/// What makes the pool's connections.
+pub(super) struct Readers {
+    hosts: Arc<Hosts>,
+    limit: Duration,
+}
+
+impl Manager for Readers {
+    type Type = Session;
+    type Error = StoreError;
+
+    async fn create(&self) -> Result<Session, StoreError> {
+        let opened = self.hosts.open().await.map_err(NotOpened::in_flight)?;
+        Ok(Session::new(
+            opened.client,
+            opened.serving,
+            opened.used,
+            self.limit,
+        ))
+    }
+
+    async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<StoreError> {
+        match session.is_fit() {
+            true => Ok(()),
+            false => Err(RecycleError::message("it is closed, or owes an answer")),
+        }
+    }
+}
 
 /// How to reach the database.
 pub(super) struct Database {
-    config: Config,
-    tls: Option<MakeRustlsConnect>,
-    pool: Pool,
-    synchronous_commit: SynchronousCommit,
-    pub(super) statement_timeout: Duration,
+    hosts: Arc<Hosts>,
+    pool: Pool<Readers>,
+    limit: Duration,
+    /// The server on which this replica's writer has committed.
+    settled: Mutex<Serving>,
     /// Whose turn it is for a line of [`Database::execute_durably`].
     pub(super) durable: tokio::sync::Mutex<()>,
 }
@@ -124,32 +155,31 @@ impl Database {
             // `prefer` would let anyone in between turn TLS off.
             _ => {
                 config.ssl_mode(SslMode::Require);
-                Some(tls::connector(settings)?)
+                Some(Tls::new(settings)?)
             }
         };
-        let how = ManagerConfig {
-            recycling_method: RecyclingMethod::Fast,
+        let hosts = Arc::new(Hosts::new(&config, tls, settings.synchronous_commit));
+        let limit = settings.statement_timeout + GRACE;
+        let readers = Readers {
+            hosts: hosts.clone(),
+            limit,
         };
-        let manager = match &tls {
-            Some(tls) => Manager::from_config(config.clone(), tls.clone(), how),
-            None => Manager::from_config(config.clone(), NoTls, how),
-        };
-        let pool = Pool::builder(manager)
+        let pool = Pool::builder(readers)
             .max_size(settings.connections.max(1))
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts {
                 wait: Some(READER_WITHIN),
-                create: Some(READER_WITHIN),
-                recycle: Some(READER_WITHIN),
+                // Each host has a time of its own.
+                create: Some(hosts.open_within() + GRACE),
+                recycle: None,
             })
             .build()
             .map_err(|error| StoreError::Invalid(format!("the pool of connections: {error}")))?;
         Ok(Self {
-            config,
-            tls,
+            hosts,
             pool,
-            synchronous_commit: settings.synchronous_commit,
-            statement_timeout: settings.statement_timeout,
+            limit,
+            settled: Mutex::default(),
             durable: tokio::sync::Mutex::default(),
         })
     }
@@ -157,67 +187,50 @@ impl Database {
     /// A connection for reading, as soon as one is free.
     pub(super) async fn reader(&self) -> Result<Reader, StoreError> {
         self.pool.get().await.map_err(|error| match error {
-            PoolError::Backend(error) => error.into(),
+            PoolError::Backend(error) => error,
             PoolError::Closed => StoreError::Closed,
             PoolError::Timeout(_) => StoreError::Unavailable(format!(
-                "all {} connections to PostgreSQL were in use, or no new one came about",
+                "all {} connections to PostgreSQL were in use",
                 self.pool.status().max_size
             )),
             other => StoreError::Unavailable(other.to_string()),
         })
     }
 
-    /// A line of its own, with its session checked.
-    pub(super) async fn line(&self) -> Result<Line, StoreError> {
-        let opening = async {
-            let line = match &self.tls {
-                Some(tls) => {
-                    let (client, connection) = self.config.connect(tls.clone()).await?;
-                    Line::new(client, connection)
-                }
-                None => {
-                    let (client, connection) = self.config.connect(NoTls).await?;
-                    Line::new(client, connection)
-                }
-            };
-            self.check_session(line.client()).await?;
-            Ok(line)
-        };
-        let waits = CONNECT_WITHIN * self.config.get_hosts().len().max(1) as u32 * 2;
-        tokio::time::timeout(waits, opening)
-            .await
-            .unwrap_or_else(|_| {
-                Err(StoreError::Unavailable(
-                    "PostgreSQL did not answer in time".to_owned(),
-                ))
-            })
+    /// A line of its own.
+    pub(super) async fn line(&self) -> Result<Line, NotOpened> {
+        let opened = self.hosts.open().await?;
+        Ok(Line {
+            session: Session::new(opened.client, opened.serving, opened.used, self.limit),
+            is_doubtful: opened.is_doubtful,
+            notifications: opened.notifications,
+        })
     }
 
-    /// Whoever says "stored" must be able to keep the word.
-    async fn check_session(&self, client: &ClientWrapper) -> Result<(), StoreError> {
-        let row = one(
-            client,
-            "SELECT current_setting('synchronous_commit'), current_setting('fsync')",
-            &[],
-        )
-        .await?;
-        let commit: String = row.try_get(0)?;
-        let fsync: String = row.try_get(1)?;
-        let wanted = self.synchronous_commit.name();
-        if commit != wanted {
-            return Err(StoreError::Invalid(format!(
-                "the server keeps synchronous_commit={commit}, not {wanted}: a connection pooler \
-                 may drop session settings; connect to the server itself"
-            )));
-        }
-        if fsync != "on" {
-            return Err(StoreError::Invalid(
-                "the server runs with fsync=off: what it calls stored is not on its disk; turn \
-                 fsync on"
-                    .to_owned(),
-            ));
-        }
-        Ok(())
+    /// How long an answer may take.
+    pub(super) fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// How long a line may take to come about.
+    pub(super) fn line_within(&self) -> Duration {
+        self.hosts.open_within()
+    }
+
+    /// The writer has committed at this server, as durably as it always does:
+    /// whatever can be read there now is as safe.
+    pub(super) fn settle(&self, serving: &Serving) {
+        self.settled().clone_from(serving);
+    }
+
+    /// Whether what is read over this connection can't be lost with the server.
+    /// One that has just recovered shows commits that its standby may not have.
+    pub(super) fn is_settled(&self, session: &Session) -> bool {
+        *self.settled() == *session.serving()
+    }
+
+    fn settled(&self) -> std::sync::MutexGuard<'_, Serving> {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Closes what readers hold; whoever waits is told.
@@ -226,12 +239,30 @@ impl Database {
     }
 }
 
+/// Whether the database can be reached by now; why not is logged.
+///
+/// # Errors
+/// It will not pass by itself: a person has to act.
+pub async fn is_reachable(settings: &Settings) -> Result<bool, StoreError> {
+    match Database::new(settings)?.line().await {
+        Ok(_) => Ok(true),
+        Err(why) if why.needs_a_person() => Err(why.into()),
+        Err(why) => {
+            let error = StoreError::from(why);
+            tracing::warn!(event = "store_waited_for", %error, "the hub waits for its database");
+            Ok(false)
+        }
+    }
+}
+
 /// What every session keeps, whatever the url says.
 fn prepare(config: &mut Config, settings: &Settings) {
     let statement_ms = settings.statement_timeout.as_millis();
     let options = format!(
         "{} -c synchronous_commit={} -c statement_timeout={statement_ms} \
-         -c lock_timeout={LOCK_TIMEOUT_MS} -c default_transaction_isolation=read\\ committed \
+         -c lock_timeout={LOCK_TIMEOUT_MS} -c {MARK} \
+         -c idle_in_transaction_session_timeout={IDLE_TIMEOUT_MS} \
+         -c default_transaction_isolation=read\\ committed \
          -c client_min_messages=warning",
         config.get_options().unwrap_or_default(),
         settings.synchronous_commit.name(),
@@ -241,9 +272,6 @@ fn prepare(config: &mut Config, settings: &Settings) {
         config.password(password.expose_secret());
     }
     config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(CONNECT_WITHIN);
-    }
     config.tcp_user_timeout(SILENT_FOR);
     config.keepalives_idle(SILENT_FOR);
     if config.get_application_name().is_none() {
@@ -258,34 +286,19 @@ fn describe_url(error: &tokio_postgres::Error) -> String {
 
 /// A connection whose messages are listened to.
 pub(super) struct Line {
-    client: ClientWrapper,
+    session: Session,
     is_doubtful: Arc<AtomicBool>,
     notifications: mpsc::UnboundedReceiver<Notification>,
 }
 
 impl Line {
-    fn new<T>(client: tokio_postgres::Client, connection: Connection<Socket, T>) -> Self
-    where
-        T: TlsStream + Send + Unpin + 'static,
-    {
-        let is_doubtful = Arc::new(AtomicBool::new(false));
-        // Bounded by what the server coalesces between two looks of ours.
-        let (heard, notifications) = mpsc::unbounded_channel();
-        let task = tokio::spawn(drive(connection, is_doubtful.clone(), heard));
-        Self {
-            client: ClientWrapper::new(client, task),
-            is_doubtful,
-            notifications,
-        }
+    pub(super) fn client(&self) -> &Session {
+        &self.session
     }
 
-    pub(super) fn client(&self) -> &ClientWrapper {
-        &self.client
-    }
-
-    /// For migrations, which want the client itself.
-    pub(super) fn client_mut(&mut self) -> &mut tokio_postgres::Client {
-        &mut self.client
+    /// For migrations, which want the client itself and take their time.
+    pub(super) fn client_mut(&mut self) -> &mut Session {
+        &mut self.session
     }
 
     /// Whether the server has warned since the line began. The one warning of
@@ -298,76 +311,4 @@ impl Line {
     pub(super) async fn heard(&mut self) -> Option<Notification> {
         self.notifications.recv().await
     }
-}
-
-async fn drive<T>(
-    mut connection: Connection<Socket, T>,
-    is_doubtful: Arc<AtomicBool>,
-    heard: mpsc::UnboundedSender<Notification>,
-) where
-    T: TlsStream + Unpin,
-{
-    while let Some(message) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
-        match message {
-            Ok(AsyncMessage::Notice(notice)) => {
-                if notice.parsed_severity() == Some(Severity::Warning) {
-                    is_doubtful.store(true, Ordering::SeqCst);
-                    tracing::warn!(
-                        event = "postgres_warns",
-                        code = notice.code().code(),
-                        "{}",
-                        notice.message()
-                    );
-                }
-            }
-            Ok(AsyncMessage::Notification(notification)) => {
-                let _ = heard.send(notification);
-            }
-            Ok(_) => {}
-            Err(error) => {
-                tracing::debug!(event = "postgres_line_ended", %error);
-                return;
-            }
-        }
-    }
-}
-
-/// The rows of a statement, which is prepared once per connection.
-pub(super) async fn rows(
-    client: &ClientWrapper,
-    sql: &'static str,
-    values: &[&(dyn ToSql + Sync)],
-) -> Result<Vec<Row>, tokio_postgres::Error> {
-    let statement = client.prepare_cached(sql).await?;
-    client.query(&statement, values).await
-}
-
-/// The row of a statement that has one or none.
-pub(super) async fn maybe(
-    client: &ClientWrapper,
-    sql: &'static str,
-    values: &[&(dyn ToSql + Sync)],
-) -> Result<Option<Row>, tokio_postgres::Error> {
-    let statement = client.prepare_cached(sql).await?;
-    client.query_opt(&statement, values).await
-}
-
-/// The row of a statement that always has one.
-pub(super) async fn one(
-    client: &ClientWrapper,
-    sql: &'static str,
-    values: &[&(dyn ToSql + Sync)],
-) -> Result<Row, tokio_postgres::Error> {
-    let statement = client.prepare_cached(sql).await?;
-    client.query_one(&statement, values).await
-}
-
-/// Carries a statement out.
-pub(super) async fn execute(
-    client: &ClientWrapper,
-    sql: &'static str,
-    values: &[&(dyn ToSql + Sync)],
-) -> Result<u64, tokio_postgres::Error> {
-    let statement = client.prepare_cached(sql).await?;
-    client.execute(&statement, values).await
 }

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use deadpool_postgres::{ClientWrapper, Transaction};
+use deadpool_postgres::Transaction;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -18,10 +18,9 @@ use crate::{
 };
 
 use super::{
-    Known, PostgresStore, Shared,
-    connect::{execute, maybe, one, rows},
-    damaged,
+    Known, PostgresStore, Shared, damaged,
     rows::id16,
+    session::{Session, execute, maybe, one, rows},
 };
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -32,7 +31,7 @@ struct PolicyRow {
 
 /// What makes this store itself: made once, by whoever comes first.
 pub(super) async fn identify(
-    client: &ClientWrapper,
+    client: &Session,
     seed: &[u8; 48],
 ) -> Result<([u8; 16], Vec<u8>), StoreError> {
     let (instance, key) = seed.split_at(16);
@@ -48,7 +47,7 @@ pub(super) async fn identify(
 
 /// Begins the journals of a party, unless they are there.
 pub(super) async fn begin_party(
-    client: &ClientWrapper,
+    client: &Session,
     shared: &Shared,
     party: &PartyId,
 ) -> Result<(), StoreError> {
@@ -71,7 +70,7 @@ pub(super) async fn begin_party(
 }
 
 /// The directory as it stands.
-pub(super) async fn read_registry(client: &ClientWrapper) -> Result<Known, StoreError> {
+pub(super) async fn read_registry(client: &Session) -> Result<Known, StoreError> {
     // The version first: rows that are newer than it are read again soon.
     let node = one(
         client,
@@ -139,6 +138,7 @@ impl PostgresStore {
         {
             let mut reader = self.reader().await?;
             begin_party(&reader, &self.shared, &party.id).await?;
+            reader.unsettled();
             let transaction = reader.transaction().await?;
             begin_change(&transaction).await?;
             transaction
@@ -149,6 +149,7 @@ impl PostgresStore {
                 )
                 .await?;
             transaction.commit().await?;
+            reader.settled();
         }
         self.directory_changed().await
     }
@@ -159,6 +160,7 @@ impl PostgresStore {
     ) -> Result<(), StoreError> {
         {
             let mut reader = self.reader().await?;
+            reader.unsettled();
             let transaction = reader.transaction().await?;
             let version = begin_change(&transaction).await?;
             let party = institution.party.as_str();
@@ -190,6 +192,7 @@ impl PostgresStore {
                 )
                 .await?;
             transaction.commit().await?;
+            reader.settled();
         }
         self.directory_changed().await
     }
@@ -201,6 +204,7 @@ impl PostgresStore {
     ) -> Result<(), StoreError> {
         {
             let mut reader = self.reader().await?;
+            reader.unsettled();
             let transaction = reader.transaction().await?;
             begin_change(&transaction).await?;
             for rule in &rules {
@@ -220,6 +224,7 @@ impl PostgresStore {
                 .execute("UPDATE node SET policy = $1", &[&row])
                 .await?;
             transaction.commit().await?;
+            reader.settled();
         }
         self.directory_changed().await
     }
@@ -227,12 +232,14 @@ impl PostgresStore {
     pub(super) async fn change_national(&self, party: &PartyId) -> Result<(), StoreError> {
         {
             let mut reader = self.reader().await?;
+            reader.unsettled();
             let transaction = reader.transaction().await?;
             begin_change(&transaction).await?;
             transaction
                 .execute("UPDATE node SET national = $1", &[&party.as_str()])
                 .await?;
             transaction.commit().await?;
+            reader.settled();
         }
         self.directory_changed().await
     }
@@ -245,6 +252,7 @@ impl PostgresStore {
     ) -> Result<(), StoreError> {
         {
             let mut reader = self.reader().await?;
+            reader.unsettled();
             let transaction = reader.transaction().await?;
             begin_change(&transaction).await?;
             transaction
@@ -263,20 +271,16 @@ impl PostgresStore {
                 )
                 .await?;
             transaction.commit().await?;
+            reader.settled();
         }
         self.directory_changed().await
     }
 }
 
 /// Whether this party has journals here.
-pub(super) async fn has_begun(client: &ClientWrapper, party: &PartyId) -> Result<bool, StoreError> {
-    let found = maybe(
-        client,
-        "SELECT 1 FROM submission_head WHERE party = $1",
-        &[&party.as_str()],
-    )
-    .await?;
-    Ok(found.is_some())
+pub(super) async fn has_begun(client: &Session, party: &PartyId) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM submission_head WHERE party = $1";
+    Ok(maybe(client, sql, &[&party.as_str()]).await?.is_some())
 }
 
 fn json<T: Serialize>(value: &T) -> Result<String, StoreError> {

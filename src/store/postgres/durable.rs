@@ -3,17 +3,16 @@
 //! warnings are read, one at a time; the pool's connections have nobody who
 //! reads them.
 
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_postgres::types::ToSql;
 
 use crate::store::StoreError;
 
 use super::{
-    connect::{Database, execute},
+    connect::Database,
     error::Failure,
-    writer::{GRACE, LOOK_FOR, RECONNECT_PAUSE},
+    session::execute,
+    writer::{LOOK_FOR, RECONNECT_PAUSE},
 };
 
 impl Database {
@@ -60,10 +59,8 @@ impl Database {
         let line = self
             .line()
             .await
-            .map_err(|error| Failure::Lost(error.to_string()))?;
-        let limit: Duration = self.statement_timeout + GRACE;
-        let outcome = timeout(limit, execute(line.client(), sql, values)).await;
-        let count = outcome.map_err(|_| super::writer::silent())??;
+            .map_err(|error| Failure::Lost(error.in_flight().to_string()))?;
+        let count = execute(line.client(), sql, values).await?;
         match line.is_doubtful() {
             false => Ok(count),
             true => Err(Failure::Lost(

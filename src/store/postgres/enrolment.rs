@@ -4,7 +4,6 @@
 //! invitation at once the row's lock lets one win. Those that somebody outside is
 //! answered by are durable on the standbys too, and may be carried out twice.
 
-use deadpool_postgres::ClientWrapper;
 use tokio_postgres::{Row, types::ToSql};
 
 use crate::{
@@ -13,8 +12,9 @@ use crate::{
 };
 
 use super::{
-    connect::{Database, execute, maybe, rows},
+    connect::Database,
     rows::{digest, party},
+    session::{Session, execute, maybe, rows},
 };
 
 /// Rows that one list shows.
@@ -107,7 +107,7 @@ pub(super) async fn record_issued(
 }
 
 pub(super) async fn note_refused(
-    client: &ClientWrapper,
+    client: &Session,
     refused: &RefusedJoin,
 ) -> Result<(), StoreError> {
     // A text column holds no NUL, and a stranger may send one.
@@ -129,14 +129,14 @@ pub(super) async fn note_refused(
 }
 
 pub(super) async fn invitation(
-    client: &ClientWrapper,
+    client: &Session,
     id: &str,
 ) -> Result<Option<Invitation>, StoreError> {
     let found = maybe(client, INVITATION, &[&id]).await?;
     found.as_ref().map(invitation_of).transpose()
 }
 
-pub(super) async fn invitations(client: &ClientWrapper) -> Result<Vec<Invitation>, StoreError> {
+pub(super) async fn invitations(client: &Session) -> Result<Vec<Invitation>, StoreError> {
     let found = rows(client, INVITATIONS, &[&LISTED]).await?;
     found.iter().map(invitation_of).collect()
 }
@@ -163,7 +163,7 @@ fn invitation_of(row: &Row) -> Result<Invitation, StoreError> {
 }
 
 pub(super) async fn issued_to(
-    client: &ClientWrapper,
+    client: &Session,
     to: &PartyId,
 ) -> Result<Vec<IssuedCertificate>, StoreError> {
     let found = rows(
@@ -185,7 +185,7 @@ pub(super) async fn issued_to(
     issued.collect()
 }
 
-pub(super) async fn refused_joins(client: &ClientWrapper) -> Result<Vec<RefusedJoin>, StoreError> {
+pub(super) async fn refused_joins(client: &Session) -> Result<Vec<RefusedJoin>, StoreError> {
     let found = rows(
         client,
         "SELECT at, remote, party, invitation, reason FROM refused_join ORDER BY row DESC LIMIT $1",

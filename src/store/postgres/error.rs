@@ -4,6 +4,11 @@ use tokio_postgres::{Error, error::SqlState};
 
 use crate::store::StoreError;
 
+use super::{hosts::NotOpened, session::QueryError};
+
+/// No answer came, and none is waited for any more.
+const SILENT: &str = "PostgreSQL says nothing any more";
+
 /// What became of a statement that failed.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -51,6 +56,21 @@ impl From<Error> for Failure {
     }
 }
 
+impl From<QueryError> for Failure {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Server(error) => error.into(),
+            QueryError::Silent => Self::Lost(SILENT.to_owned()),
+        }
+    }
+}
+
+impl From<NotOpened> for Failure {
+    fn from(why: NotOpened) -> Self {
+        Self::Refused(why.in_flight())
+    }
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::Refused(error)
@@ -84,6 +104,9 @@ fn describe(error: &Error) -> String {
     };
     let code = answer.code().code();
     let hint = match code {
+        "08P01" if answer.message().contains("startup parameter") => {
+            ": a connection pooler stands in between; connect to the server itself"
+        }
         "28P01" | "28000" => ": check user, password and pg_hba.conf",
         "3D000" => ": make the database first",
         "42501" => ": the user lacks a right; see docs/operate.md",
@@ -92,6 +115,15 @@ fn describe(error: &Error) -> String {
         _ => "",
     };
     format!("PostgreSQL {code}: {}{hint}", answer.message())
+}
+
+impl From<QueryError> for StoreError {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Server(error) => error.into(),
+            QueryError::Silent => Self::Unavailable(SILENT.to_owned()),
+        }
+    }
 }
 
 impl From<Error> for StoreError {

@@ -13,16 +13,16 @@ use crate::{
     exchange::Place,
     store::{
         AcceptBatch, Answer, EndedEpoch, Heads, HubStore, Invitation, InvitationUse,
-        IssuedCertificate, RefusedJoin, Registry, SessionToken,
+        IssuedCertificate, RefusedJoin, Registry, SessionToken, Store as _,
     },
 };
 
 use super::{
     PostgresStore,
     again::{How, Settling},
-    connect::{execute, one, rows},
     damaged, directory, enrolment, journal,
     rows::{id16, number},
+    session::{execute, one, rows},
     writer::Work,
 };
 
@@ -35,6 +35,10 @@ impl HubStore for PostgresStore {
     fn open_session(&self, party: &PartyId, token: SessionToken) -> Answer<'_, Heads> {
         let party = party.clone();
         async move {
+            // Behind the writer: a server that can't commit now, for want of a
+            // standby, is not asked by a thousand parties at once, each of
+            // which would leave a connection there that waits.
+            self.probe().await?;
             let reader = self.reader().await?;
             // On the connection that is held: whoever waits for a second one
             // while all are held by such as he waits for himself.
@@ -106,12 +110,12 @@ impl HubStore for PostgresStore {
     }
 
     fn put_party(&self, party: Party) -> Answer<'_, ()> {
-        async move { self.change_party(&party).await }.boxed()
+        async move { self.bounded(self.change_party(&party)).await }.boxed()
     }
 
     fn put_institution(&self, institution: Institution) -> Answer<'_, ()> {
         async move {
-            self.change_institution(&institution).await?;
+            self.bounded(self.change_institution(&institution)).await?;
             self.retell_all().await
         }
         .boxed()
@@ -122,15 +126,15 @@ impl HubStore for PostgresStore {
     }
 
     fn put_policy(&self, categories: Vec<Category>, rules: Vec<RoutingRule>) -> Answer<'_, ()> {
-        self.change_policy(categories, rules).boxed()
+        self.bounded(self.change_policy(categories, rules)).boxed()
     }
 
     fn set_national(&self, party: PartyId) -> Answer<'_, ()> {
-        async move { self.change_national(&party).await }.boxed()
+        async move { self.bounded(self.change_national(&party)).await }.boxed()
     }
 
     fn revoke(&self, serial: String, note: String, now: Micros) -> Answer<'_, ()> {
-        async move { self.add_revoked(&serial, &note, now).await }.boxed()
+        async move { self.bounded(self.add_revoked(&serial, &note, now)).await }.boxed()
     }
 
     fn orphans(&self) -> Answer<'_, Vec<(ComplaintId, Option<InstitutionCode>)>> {

@@ -1,7 +1,6 @@
 //! Journals of one party: where they stand, and their rows.
 
 use bytes::Bytes;
-use deadpool_postgres::ClientWrapper;
 
 use crate::{
     domain::{Micros, PartyId},
@@ -10,9 +9,9 @@ use crate::{
 };
 
 use super::{
-    connect::{execute, maybe, rows},
     damaged,
     rows::{ALL_READABLE, digest, number, part, position_of, row_id},
+    session::{Session, execute, maybe, rows},
 };
 
 /// Entries of one page.
@@ -35,7 +34,7 @@ struct State {
     heads: Heads,
 }
 
-async fn state(client: &ClientWrapper, party: &PartyId) -> Result<Option<State>, StoreError> {
+async fn state(client: &Session, party: &PartyId) -> Result<Option<State>, StoreError> {
     let Some(row) = maybe(client, STATE, &[&party.as_str()]).await? else {
         return Ok(None);
     };
@@ -64,7 +63,7 @@ async fn state(client: &ClientWrapper, party: &PartyId) -> Result<Option<State>,
 }
 
 /// Where a party's journals stand.
-pub(super) async fn heads(client: &ClientWrapper, party: &PartyId) -> Result<Heads, StoreError> {
+pub(super) async fn heads(client: &Session, party: &PartyId) -> Result<Heads, StoreError> {
     let found = state(client, party).await?;
     Ok(found.map_or_else(|| never_seen(party), |state| state.heads))
 }
@@ -113,7 +112,7 @@ struct Found {
 
 /// Entries from a position on, in order and without a gap.
 pub(super) async fn read(
-    client: &ClientWrapper,
+    client: &Session,
     party: &PartyId,
     direction: Direction,
     from: u64,
@@ -198,7 +197,7 @@ fn delivery(row: &tokio_postgres::Row) -> Result<Found, StoreError> {
     })
 }
 
-async fn add_parts(client: &ClientWrapper, found: &mut [Found]) -> Result<(), StoreError> {
+async fn add_parts(client: &Session, found: &mut [Found]) -> Result<(), StoreError> {
     let owners: Vec<i64> = found.iter().filter_map(|one| one.event_row).collect();
     if owners.is_empty() {
         return Ok(());
@@ -220,7 +219,7 @@ async fn add_parts(client: &ClientWrapper, found: &mut [Found]) -> Result<(), St
 
 /// The place at a position of the submissions: its chain stands in the row.
 pub(super) async fn submission_place(
-    client: &ClientWrapper,
+    client: &Session,
     party: &PartyId,
     position: u64,
 ) -> Result<Option<Place>, StoreError> {
@@ -253,7 +252,7 @@ pub(super) const TO_HASH: &str = "SELECT d.header, s.event FROM delivery d \
 
 /// The place at a position of the deliveries: from the nearest mark on.
 pub(super) async fn delivery_place(
-    client: &ClientWrapper,
+    client: &Session,
     party: &PartyId,
     position: u64,
 ) -> Result<Option<Place>, StoreError> {
@@ -299,7 +298,7 @@ pub(super) async fn delivery_place(
     Ok(Some(place))
 }
 
-async fn put_mark(client: &ClientWrapper, journal: i64, place: Place) -> Result<(), StoreError> {
+async fn put_mark(client: &Session, journal: i64, place: Place) -> Result<(), StoreError> {
     let id = row_id(journal, place.position);
     execute(
         client,
@@ -312,7 +311,7 @@ async fn put_mark(client: &ClientWrapper, journal: i64, place: Place) -> Result<
 
 /// Keeps a place of the deliveries that a link has computed.
 pub(super) async fn mark(
-    client: &ClientWrapper,
+    client: &Session,
     party: &PartyId,
     place: Place,
 ) -> Result<(), StoreError> {
@@ -324,7 +323,7 @@ pub(super) async fn mark(
 
 /// The local system has taken over everything through here.
 pub(super) async fn consume(
-    client: &ClientWrapper,
+    client: &Session,
     party: &PartyId,
     through: u64,
 ) -> Result<u64, StoreError> {
@@ -340,7 +339,7 @@ pub(super) async fn consume(
 
 /// Whether this party has been in this epoch here.
 pub(super) async fn knows_epoch(
-    client: &ClientWrapper,
+    client: &Session,
     party: &PartyId,
     epoch: u64,
 ) -> Result<bool, StoreError> {
@@ -354,7 +353,7 @@ pub(super) async fn knows_epoch(
 }
 
 /// Outcomes of a party's submissions.
-pub(super) async fn counts(client: &ClientWrapper, party: &PartyId) -> Result<Counts, StoreError> {
+pub(super) async fn counts(client: &Session, party: &PartyId) -> Result<Counts, StoreError> {
     let row = maybe(
         client,
         "SELECT accepted, duplicates, rejected, parked, repeated FROM submission_head \

@@ -7,7 +7,6 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use deadpool_postgres::ClientWrapper;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -15,9 +14,10 @@ use crate::{domain::PartyId, store::StoreError};
 
 use super::{
     Shared,
-    connect::{Line, one, rows},
+    connect::Line,
     directory,
     rows::party,
+    session::{Session, one, rows},
     watching::News,
 };
 
@@ -59,7 +59,8 @@ async fn listen(shared: &Shared, seen: &mut Seen) -> Result<(), StoreError> {
     let mut line = shared.database.line().await?;
     // What is said only saves time: no notification waits for a disk.
     let begin = format!("SET synchronous_commit = off; LISTEN {CHANNEL}");
-    line.client().batch_execute(&begin).await?;
+    let begun = line.client().batch_execute(&begin);
+    line.client().within(begun).await?;
     let own = one(line.client(), "SELECT pg_backend_pid()", &[]).await?;
     let own: i32 = own.try_get(0)?;
     let mut ticks = interval(LOOK_EVERY);
@@ -104,7 +105,7 @@ async fn say(line: &Line, news: News) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn hear(client: &ClientWrapper, shared: &Shared, said: &str) -> Result<(), StoreError> {
+async fn hear(client: &Session, shared: &Shared, said: &str) -> Result<(), StoreError> {
     for word in said.split(' ') {
         if word == DIRECTORY {
             shared.learn(directory::read_registry(client).await?);
@@ -115,7 +116,7 @@ async fn hear(client: &ClientWrapper, shared: &Shared, said: &str) -> Result<(),
     Ok(())
 }
 
-async fn look(client: &ClientWrapper, shared: &Shared, seen: &mut Seen) -> Result<(), StoreError> {
+async fn look(client: &Session, shared: &Shared, seen: &mut Seen) -> Result<(), StoreError> {
     let row = one(client, super::world::DIRECTORY_VERSION, &[]).await?;
     if row.try_get::<_, i64>(0)? != shared.known().version {
         shared.learn(directory::read_registry(client).await?);

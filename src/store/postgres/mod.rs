@@ -22,6 +22,7 @@ mod enrolment;
 mod enter;
 mod erase;
 mod error;
+mod hosts;
 mod hub;
 mod journal;
 mod listen;
@@ -29,6 +30,7 @@ mod plan;
 mod retell;
 mod rows;
 mod schema;
+mod session;
 mod tls;
 mod told;
 mod view;
@@ -46,7 +48,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -67,7 +72,7 @@ use super::{
 };
 pub use ceiling::{RowCounts, insert_ceiling, row_counts};
 use connect::{Database, Reader};
-pub use connect::{Settings, SynchronousCommit};
+pub use connect::{Settings, SynchronousCommit, is_reachable};
 pub use schema::{SchemaState, check, is_empty, migrate};
 use watching::Wakers;
 use writer::{Done, Job, Work};
@@ -141,6 +146,15 @@ impl Shared {
             self.registry.send_replace(known.registry);
         }
     }
+
+    /// Takes over what the database says now: one that was put back to an
+    /// earlier state says less than it did.
+    fn learn_anew(&self, known: Known) {
+        let version = self.directory_version.lock();
+        let mut version = version.unwrap_or_else(PoisonError::into_inner);
+        *version = known.version;
+        self.registry.send_replace(known.registry);
+    }
 }
 
 /// A replica's hold on the national store.
@@ -210,11 +224,39 @@ impl PostgresStore {
         .boxed()
     }
 
+    /// Waits for a change of the directory, but not for ever.
+    async fn bounded<T>(
+        &self,
+        change: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let limit = self.shared.database.limit();
+        timeout(limit, change)
+            .await
+            .unwrap_or_else(|_| Err(session::QueryError::Silent.into()))
+    }
+
+    /// A connection for reading from a server that shows nothing which could
+    /// still be lost.
     async fn reader(&self) -> Result<Reader, StoreError> {
         if self.stop.is_cancelled() {
             return Err(StoreError::Closed);
         }
-        self.shared.database.reader().await
+        let database = &self.shared.database;
+        let reader = database.reader().await?;
+        if database.is_settled(&reader) {
+            return Ok(reader);
+        }
+        drop(reader);
+        // A server that has begun since: nothing is read from it before a
+        // commit there has been made durable.
+        self.probe().await?;
+        let reader = database.reader().await?;
+        if database.is_settled(&reader) {
+            return Ok(reader);
+        }
+        Err(StoreError::Unavailable(
+            "PostgreSQL has just begun again".to_owned(),
+        ))
     }
 }
 

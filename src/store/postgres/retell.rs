@@ -5,9 +5,9 @@ use crate::domain::{Micros, catch_up};
 
 use super::{
     PostgresStore,
-    connect::{execute, maybe, rows},
     decide::Deciding,
     plan::Tell,
+    session::{execute, maybe, rows},
     writer::Work,
 };
 use crate::store::StoreError;

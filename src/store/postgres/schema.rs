@@ -4,12 +4,14 @@
 //! until a later one takes it away and raises `schema_use.readable_from`. So
 //! replicas are updated one by one: migrate first, then restart each.
 
-use deadpool_postgres::ClientWrapper;
 use tokio_postgres::error::SqlState;
 
 use crate::store::StoreError;
 
-use super::connect::{Database, Settings, maybe, one};
+use super::{
+    connect::{Database, Settings},
+    session::{Session, maybe, one},
+};
 
 mod migrations {
     refinery::embed_migrations!("src/store/postgres/migrations");
@@ -79,20 +81,21 @@ pub async fn migrate(settings: &Settings) -> Result<SchemaState, StoreError> {
     line.client()
         .batch_execute("SET statement_timeout = 0; SET lock_timeout = 0")
         .await?;
+    line.client_mut().wait_for_ever();
     // The lock ends with the line.
     one(line.client(), "SELECT pg_advisory_lock($1)", &[&MIGRATING]).await?;
     let before = state(line.client()).await?;
     if before.found < before.known {
         let runner = migrations::migrations::runner();
         runner
-            .run_async(line.client_mut())
+            .run_async(&mut ***line.client_mut())
             .await
             .map_err(|error| StoreError::Unavailable(format!("a migration failed: {error}")))?;
     }
     state(line.client()).await
 }
 
-async fn state(client: &ClientWrapper) -> Result<SchemaState, StoreError> {
+async fn state(client: &Session) -> Result<SchemaState, StoreError> {
     let found = maybe(
         client,
         "SELECT max(version)::bigint FROM refinery_schema_history",
@@ -124,7 +127,7 @@ async fn state(client: &ClientWrapper) -> Result<SchemaState, StoreError> {
 }
 
 /// Refuses a schema that this program can't serve from, and says what to do.
-pub(super) async fn must_fit(client: &ClientWrapper) -> Result<(), StoreError> {
+pub(super) async fn must_fit(client: &Session) -> Result<(), StoreError> {
     let state = state(client).await?;
     if state.found < state.known {
         return Err(StoreError::Invalid(format!(

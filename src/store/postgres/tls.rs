@@ -1,7 +1,10 @@
 //! The line to the server: TLS, checked against roots that the operator names,
 //! with a client certificate where there is one.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
@@ -11,8 +14,44 @@ use crate::store::StoreError;
 
 use super::connect::Settings;
 
+/// What connections are made with. The files are read for each of them, so that
+/// new ones need no restart; if they can't be used, the last ones that could
+/// be are.
+pub(super) struct Tls {
+    settings: Settings,
+    last: Mutex<MakeRustlsConnect>,
+}
+
+impl Tls {
+    /// Reads the files for the first time.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`]: which file, and why.
+    pub(super) fn new(settings: &Settings) -> Result<Self, StoreError> {
+        Ok(Self {
+            last: Mutex::new(connector(settings)?),
+            settings: settings.clone(),
+        })
+    }
+
+    /// For the next connection.
+    pub(super) fn connector(&self) -> MakeRustlsConnect {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match connector(&self.settings) {
+            Ok(newest) => last.clone_from(&newest),
+            Err(error) => {
+                tracing::error!(
+                    event = "postgres_tls_files_unusable", %error,
+                    "the earlier ones stay in use; the next start would fail"
+                );
+            }
+        }
+        last.clone()
+    }
+}
+
 /// A connector that lets nobody stand in between.
-pub(super) fn connector(settings: &Settings) -> Result<MakeRustlsConnect, StoreError> {
+fn connector(settings: &Settings) -> Result<MakeRustlsConnect, StoreError> {
     let path = settings.roots.as_deref().ok_or_else(|| {
         StoreError::Invalid(
             "[store] roots is missing: name the PEM file of the roots that sign the database \

@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use deadpool_postgres::ClientWrapper;
 
 use crate::{
     domain::{
@@ -16,10 +15,9 @@ use crate::{
 };
 
 use super::{
-    Shared,
-    connect::{maybe, rows},
-    damaged, decisions, journal,
+    Shared, damaged, decisions, journal,
     rows::{id16, part, readable_bits},
+    session::{Session, maybe, rows},
     told::header,
     world::{self, revision},
 };
@@ -29,7 +27,7 @@ pub(super) const RECEIPT: &str = "SELECT s.decision FROM event_key k JOIN submis
 
 /// The receipt of an event of this party.
 pub(super) async fn receipt(
-    client: &ClientWrapper,
+    client: &Session,
     party: &PartyId,
     event: &EventId,
 ) -> Result<Option<Receipt>, StoreError> {
@@ -50,10 +48,7 @@ pub(super) async fn receipt(
 }
 
 /// A complaint and its row.
-async fn load(
-    client: &ClientWrapper,
-    id: &ComplaintId,
-) -> Result<Option<(i64, Complaint)>, StoreError> {
+async fn load(client: &Session, id: &ComplaintId) -> Result<Option<(i64, Complaint)>, StoreError> {
     let id = id.as_bytes().as_slice();
     let Some(row) = maybe(client, world::COMPLAINTS, &[&vec![id]]).await? else {
         return Ok(None);
@@ -65,7 +60,7 @@ async fn load(
 
 /// The complaint that a name means to a local system of a party.
 pub(super) async fn find(
-    client: &ClientWrapper,
+    client: &Session,
     shared: &Shared,
     party: &PartyId,
     system: &SystemName,
@@ -99,7 +94,7 @@ pub(super) async fn find(
 
 /// The complaint to which a party attached this reference.
 async fn attached(
-    client: &ClientWrapper,
+    client: &Session,
     party: &PartyId,
     system: &SystemName,
     reference: &Reference,
@@ -116,7 +111,7 @@ async fn attached(
 
 /// A reference that a party attached to a complaint.
 async fn reference_of(
-    client: &ClientWrapper,
+    client: &Session,
     party: &PartyId,
     id: &ComplaintId,
 ) -> Result<Option<Reference>, StoreError> {
@@ -135,7 +130,7 @@ pub(super) const EVENTS: &str = "SELECT id, event FROM submission WHERE id = ANY
 
 /// A complaint with its history, as a party may see it.
 pub(super) async fn complaint(
-    client: &ClientWrapper,
+    client: &Session,
     shared: &Shared,
     party: &PartyId,
     id: &ComplaintId,
@@ -169,7 +164,7 @@ pub(super) async fn complaint(
 }
 
 async fn history(
-    client: &ClientWrapper,
+    client: &Session,
     row: i64,
     complaint: &Complaint,
     telling: &Telling,

@@ -1,22 +1,20 @@
 //! Local statuses that no mapping table has a row for: the commit that stores
 //! the hand-over notes them.
 
-use deadpool_postgres::ClientWrapper;
-
 use crate::{
     domain::{Micros, PartyId, SystemName},
     store::{StoreError, UnmappedStatus},
 };
 
 use super::{
-    connect::{execute, rows},
     damaged,
     rows::number,
+    session::{Session, execute, rows},
 };
 
 /// The latest first.
 pub(super) async fn unmapped(
-    client: &ClientWrapper,
+    client: &Session,
     party: &PartyId,
     limit: usize,
 ) -> Result<Vec<UnmappedStatus>, StoreError> {
@@ -42,7 +40,7 @@ pub(super) async fn unmapped(
 
 /// They have a row now.
 pub(super) async fn forget(
-    client: &ClientWrapper,
+    client: &Session,
     party: &PartyId,
     statuses: &[UnmappedStatus],
 ) -> Result<(), StoreError> {

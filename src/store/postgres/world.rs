@@ -9,7 +9,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use deadpool_postgres::ClientWrapper;
 use futures_util::future::{try_join3, try_join4};
 
 use crate::{
@@ -23,10 +22,10 @@ use crate::{
 
 use super::{
     again::Parked,
-    connect::{one, rows},
     damaged, decisions,
     error::Failure,
     rows::{digest, id16, kind_from, number, party},
+    session::{Session, one, rows},
 };
 
 /// Tracking IDs that are looked up for a new complaint: 60 bits that are taken
@@ -219,7 +218,7 @@ pub(super) const HISTORY: &str = "SELECT h.complaint, h.revision, h.row, s.event
      JOIN journal j ON j.id = h.row >> 36";
 
 /// Prepares what [`World::load`] sends.
-pub(super) async fn prepare(client: &ClientWrapper) -> Result<(), tokio_postgres::Error> {
+pub(super) async fn prepare(client: &Session) -> Result<(), tokio_postgres::Error> {
     for sql in [
         HEADS,
         COMPLAINTS,
@@ -241,7 +240,7 @@ pub(super) async fn prepare(client: &ClientWrapper) -> Result<(), tokio_postgres
 
 impl World {
     /// Reads what is wanted.
-    pub(super) async fn load(client: &ClientWrapper, wanted: &Wanted) -> Result<Self, Failure> {
+    pub(super) async fn load(client: &Session, wanted: &Wanted) -> Result<Self, Failure> {
         let mut world = Self::default();
         let names: Vec<&str> = wanted.parties.iter().map(|id| id.as_str()).collect();
         let events = ids(&wanted.events, EventId::as_bytes);
@@ -364,7 +363,7 @@ impl World {
     /// first, last) each. They never change, so they need no check.
     pub(super) async fn load_history(
         &mut self,
-        client: &ClientWrapper,
+        client: &Session,
         wanted: &[(i64, u32, u32)],
     ) -> Result<(), Failure> {
         if wanted.is_empty() {

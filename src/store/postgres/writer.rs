@@ -15,7 +15,6 @@ use std::{
     time::Duration,
 };
 
-use deadpool_postgres::ClientWrapper;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep, timeout},
@@ -32,13 +31,15 @@ use crate::{
 use super::{
     Shared,
     again::{self, How, Settling},
-    connect::{Line, execute, maybe, one},
+    connect::Line,
     damaged,
     decide::Deciding,
     directory,
     error::Failure,
     plan::Plan,
-    retell, told,
+    retell,
+    session::{Session, execute, maybe, one},
+    told,
     world::{self, Wanted, World},
     writes::{COMMIT, Writer, Writes},
 };
@@ -57,8 +58,8 @@ pub(super) const LOOK_FOR: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long a server that can't be reached is left alone between two looks.
 pub(super) const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
-/// A server that says nothing for this much longer than its own time-out is gone.
-pub(super) const GRACE: Duration = Duration::from_secs(2);
+/// How long taking the replica's row away may take.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Something to write.
 #[derive(Debug)]
@@ -309,7 +310,7 @@ impl Replica {
         }
         if world.directory_version != shared.known().version {
             let newer = directory::read_registry(client).await;
-            shared.learn(newer.map_err(|error| Attempt::Failed(error.into()))?);
+            shared.learn_anew(newer.map_err(|error| Attempt::Failed(error.into()))?);
             return Err(Attempt::Failed(Failure::Moved));
         }
         let is_decided = jobs
@@ -342,13 +343,13 @@ impl Replica {
 
     /// A server that is silent for longer is gone.
     fn limit(&self) -> Duration {
-        self.shared.database.statement_timeout + GRACE
+        self.shared.database.limit()
     }
 
     /// Takes a new line. From then on nothing that an earlier one has left can
     /// commit; says the last batch that was.
     async fn hold(&mut self) -> Result<i64, Failure> {
-        let limit = self.limit();
+        let limit = self.shared.database.line_within() + self.limit();
         timeout(limit, self.take_line())
             .await
             .unwrap_or_else(|_| Err(silent()))
@@ -385,8 +386,12 @@ impl Replica {
                 "the server does not know whether its standbys have what it commits".to_owned(),
             ));
         }
-        world::prepare(client).await?;
-        client.prepare_cached(COMMIT).await?;
+        let prepared = async {
+            world::prepare(client).await?;
+            client.prepare_cached(COMMIT).await
+        };
+        client.within(prepared).await?;
+        self.shared.database.settle(client.serving());
         let (replica, generation, committed) =
             (row.try_get(0)?, row.try_get(1)?, row.try_get::<_, i64>(2)?);
         self.row = Some(replica);
@@ -455,6 +460,7 @@ impl Replica {
             let sql = "DELETE FROM replica WHERE id = $1";
             let gone = async { execute(held.line.client(), sql, &[&row]).await };
             if let Ok(Err(error)) = timeout(GRACE, gone).await {
+                let error = StoreError::from(error);
                 tracing::debug!(event = "replica_row_stays", %error);
             }
         }
@@ -466,11 +472,7 @@ pub(super) fn silent() -> Failure {
 }
 
 /// Parties behind the hub's own door begin with their first hand-over.
-async fn begin_parties(
-    client: &ClientWrapper,
-    shared: &Shared,
-    jobs: &[Job],
-) -> Result<(), Failure> {
+async fn begin_parties(client: &Session, shared: &Shared, jobs: &[Job]) -> Result<(), Failure> {
     let mut parties = BTreeSet::new();
     for job in jobs {
         if let Work::Submit(batch, _) = &job.work {

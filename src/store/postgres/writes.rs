@@ -3,10 +3,7 @@
 
 use postgres_types::ToSql;
 
-use super::{
-    connect::{Line, execute},
-    error::Failure,
-};
+use super::{connect::Line, error::Failure, session::execute};
 
 #[derive(Debug, ToSql)]
 #[postgres(name = "jembatan_head_1")]

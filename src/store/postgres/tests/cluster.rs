@@ -30,7 +30,7 @@ exec >/dev/null
 read -r word
 kill -INT "$server" 2>/dev/null
 wait "$server"
-[ "$word" = keep ] || rm -rf "$directory"
+[ "$word" = keep ] || rm -rf "$directory" 2>/dev/null
 "#;
 
 /// Where the server's programs are, if they are installed.
@@ -64,27 +64,18 @@ pub(crate) struct Cluster {
     pub(crate) port: u16,
     /// What the server has said since it last began to serve.
     pub(crate) log: Arc<Mutex<Vec<String>>>,
-    programs: PathBuf,
+    pub(crate) programs: PathBuf,
     /// Settings of the server beside the usual ones.
-    settings: Vec<String>,
+    pub(crate) settings: Vec<String>,
+    /// A program that becomes the server's (`exec`), and its words.
+    pub(crate) before: Vec<String>,
     shell: Option<(Child, ChildStdin)>,
 }
 
 impl Cluster {
     /// Makes a database cluster and starts its server.
     pub(crate) fn start(programs: &Path, settings: &[&str]) -> Self {
-        let directory = tempfile::Builder::new()
-            .prefix("jembatan-pg-")
-            .tempdir()
-            .unwrap()
-            .keep();
-        if is_root() {
-            let given = Command::new("chown")
-                .arg("nobody:nogroup")
-                .arg(&directory)
-                .status();
-            assert!(given.unwrap().success());
-        }
+        let directory = own_directory();
         let made = unprivileged(&programs.join("initdb"))
             .arg("-D")
             .arg(directory.join("data"))
@@ -102,6 +93,12 @@ impl Cluster {
         // Over TCP this user has to give a password.
         let guarded = format!("host all {GUARDED} 127.0.0.1/32 scram-sha-256\n{rest}");
         std::fs::write(&hba, guarded).unwrap();
+        let settings = settings.iter().map(|found| (*found).to_owned()).collect();
+        Self::start_in(directory, programs.to_owned(), settings)
+    }
+
+    /// Starts a server whose files are there, in `data` of its directory.
+    pub(crate) fn start_in(directory: PathBuf, programs: PathBuf, settings: Vec<String>) -> Self {
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -111,8 +108,9 @@ impl Cluster {
             directory,
             port,
             log: Arc::default(),
-            programs: programs.to_owned(),
-            settings: settings.iter().map(|found| (*found).to_owned()).collect(),
+            programs,
+            settings,
+            before: Vec::new(),
             shell: None,
         };
         cluster.run();
@@ -133,7 +131,7 @@ impl Cluster {
     }
 
     fn try_run(&mut self) -> Result<(), String> {
-        let mut shell = unprivileged(Path::new("/bin/sh"))
+        let mut shell = under(&self.before, Path::new("/bin/sh"))
             .args(["-c", SUPERVISE, "supervise"])
             .arg(&self.programs)
             .arg(&self.directory)
@@ -153,7 +151,8 @@ impl Cluster {
                 self.let_go("keep");
                 return Err(log);
             };
-            if line.contains("ready to accept connections") {
+            // A standby accepts read-only ones.
+            if line.contains("ready to accept") {
                 break;
             }
             log.push_str(&line);
@@ -167,6 +166,21 @@ impl Cluster {
             }
         });
         Ok(())
+    }
+
+    /// The server's process.
+    pub(crate) fn pid(&self) -> u32 {
+        let file = self.directory.join("data/postmaster.pid");
+        let text = std::fs::read_to_string(file).unwrap();
+        text.lines().next().unwrap().trim().parse().unwrap()
+    }
+
+    /// Kills the server as a power cut would, and all that it has started.
+    pub(crate) fn kill(&mut self) {
+        let pid = self.pid().to_string();
+        let killed = Command::new("kill").args(["-KILL", &pid]).status();
+        assert!(killed.unwrap().success());
+        self.let_go("keep");
     }
 
     /// Stops the server; with the word `keep` its files stay.
@@ -200,14 +214,42 @@ pub(crate) fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|found| found.uid() == 0)
 }
 
-fn unprivileged(program: &Path) -> Command {
-    if !is_root() {
-        return Command::new(program);
+/// A directory that the server's user owns; whoever starts a server in it takes
+/// it away.
+pub(crate) fn own_directory() -> PathBuf {
+    let directory = tempfile::Builder::new()
+        .prefix("jembatan-pg-")
+        .tempdir()
+        .unwrap()
+        .keep();
+    if is_root() {
+        let given = Command::new("chown")
+            .arg("nobody:nogroup")
+            .arg(&directory)
+            .status();
+        assert!(given.unwrap().success());
     }
-    let mut command = Command::new("setpriv");
-    command
-        .args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"])
-        .arg(program)
-        .current_dir("/");
+    directory
+}
+
+pub(crate) fn unprivileged(program: &Path) -> Command {
+    under(&[], program)
+}
+
+/// An unprivileged program that another one, with all its rights, becomes.
+fn under(before: &[String], program: &Path) -> Command {
+    let mut words = before.to_vec();
+    if is_root() {
+        let user = [
+            "setpriv",
+            "--reuid=nobody",
+            "--regid=nogroup",
+            "--clear-groups",
+        ];
+        words.extend(user.map(str::to_owned));
+    }
+    words.push(program.display().to_string());
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).current_dir("/");
     command
 }

@@ -22,27 +22,8 @@ use crate::{
     },
 };
 
-impl Cluster {
-    /// The server's process.
-    pub(crate) fn pid(&self) -> u32 {
-        let file = self.directory.join("data/postmaster.pid");
-        let text = std::fs::read_to_string(file).unwrap();
-        text.lines().next().unwrap().trim().parse().unwrap()
-    }
-
-    /// Kills the server as a power cut would, and all that it has started.
-    pub(crate) fn kill(&mut self) {
-        let pid = self.pid().to_string();
-        let killed = std::process::Command::new("kill")
-            .args(["-KILL", &pid])
-            .status();
-        assert!(killed.unwrap().success());
-        self.let_go("keep");
-    }
-}
-
 /// The national party and nobody else.
-async fn prepared(url: &str) -> PostgresStore {
+pub(super) async fn prepared(url: &str) -> PostgresStore {
     let store = open(url, decide).await.unwrap();
     let party = Party {
         id: national(),
@@ -58,11 +39,11 @@ async fn prepared(url: &str) -> PostgresStore {
     store
 }
 
-fn numbered(n: usize) -> NewSubmission {
+pub(super) fn numbered(n: usize) -> NewSubmission {
     filing(&national(), &format!("N-{n}"), "isi", None)
 }
 
-async fn submit(store: &PostgresStore, n: usize) -> Result<Receipt, StoreError> {
+pub(super) async fn submit(store: &PostgresStore, n: usize) -> Result<Receipt, StoreError> {
     let mut receipts = store.submit(vec![numbered(n)], at(1)).await?;
     Ok(receipts.remove(0).unwrap())
 }
