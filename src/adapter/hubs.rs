@@ -24,6 +24,8 @@ pub struct Hubs {
     home: usize,
     /// Which one answered last.
     turn: usize,
+    /// It answers, but does not serve: the others go first.
+    is_last: bool,
     return_after: Duration,
 }
 
@@ -36,6 +38,7 @@ impl Hubs {
             addresses,
             home,
             turn: home,
+            is_last: false,
             return_after: RETURN_AFTER,
         }
     }
@@ -49,9 +52,10 @@ impl Hubs {
     }
 
     /// How long a link that was just begun stays where it is; `None`: it is at
-    /// home.
+    /// home, or never goes back.
     pub(super) fn stays(&self) -> Option<Duration> {
-        (self.turn != self.home).then(|| self.return_after.mul_f64(1.0 + random_unit()))
+        (self.turn != self.home && !self.return_after.is_zero())
+            .then(|| self.return_after.mul_f64(1.0 + random_unit()))
     }
 
     /// The same, but only its own address is known.
@@ -60,17 +64,40 @@ impl Hubs {
             addresses: self.addresses.get(self.home).cloned().into_iter().collect(),
             home: 0,
             turn: 0,
+            is_last: false,
             ..self.clone()
         }
     }
 
-    /// The link is at its own address again.
+    /// A session has run at the link's own address again.
     pub(super) fn is_home(&mut self) {
         self.turn = self.home;
+        self.is_last = false;
     }
 
-    /// Dials until one answers: the one that answered last, then the others.
-    /// Each is tried once; the caller waits between rounds.
+    /// How the session at the address that answered last went: one that never
+    /// opened, or whose hub said that it can't serve, may do at another one.
+    pub(super) fn served(&mut self, has_served: bool) {
+        self.is_last = !has_served;
+    }
+
+    /// In which order the addresses are tried in a round.
+    fn order(&self) -> impl Iterator<Item = usize> + use<> {
+        let mut left: Vec<usize> = (0..self.addresses.len()).collect();
+        let turn = (self.turn < left.len()).then(|| left.swap_remove(self.turn));
+        let (first, last) = match self.is_last {
+            true => (None, turn),
+            false => (turn, None),
+        };
+        let drawn = std::iter::from_fn(move || {
+            (!left.is_empty()).then(|| left.swap_remove(draw(left.len())))
+        });
+        first.into_iter().chain(drawn).chain(last)
+    }
+
+    /// Dials until one answers: the one that answered last, then the others; one
+    /// that did not serve comes behind them. Each is tried once; the caller waits
+    /// between rounds.
     ///
     /// # Errors
     /// None does: what needs a person goes first, then the last reason.
@@ -80,14 +107,7 @@ impl Hubs {
         trust_domain: &TrustDomain,
     ) -> Result<Dialed, DialError> {
         let mut worst: Option<DialError> = None;
-        let mut left: Vec<usize> = (0..self.addresses.len()).collect();
-        let mut next = Some(self.turn);
-        while !left.is_empty() {
-            let place = match next.take() {
-                Some(turn) => turn.min(left.len() - 1),
-                None => draw(left.len()),
-            };
-            let turn = left.swap_remove(place);
+        for turn in self.order() {
             match dial_over(
                 &*self.network,
                 &self.addresses[turn],
@@ -98,6 +118,7 @@ impl Hubs {
             {
                 Ok(dialed) => {
                     self.turn = turn;
+                    self.is_last = false;
                     return Ok(dialed);
                 }
                 Err(error) => {
@@ -117,6 +138,48 @@ impl Hubs {
     }
 }
 
+/// A number below this one.
 fn draw(count: usize) -> usize {
     (random_unit() * count as f64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::Tcp;
+
+    fn hubs(count: usize) -> Hubs {
+        let addresses = (0..count).map(|port| DialOptions {
+            address: format!("127.0.0.1:{port}"),
+            name: "127.0.0.1".to_owned(),
+            proxy: None,
+            connect_timeout: Duration::from_secs(1),
+        });
+        Hubs::new(Arc::new(Tcp), addresses.collect())
+    }
+
+    /// Scenario: rounds of dialling with one address and with three, after a
+    /// session that ran and after one that the hub could not serve.
+    /// Guarantee: each address is tried once; the one that answered last goes
+    /// first if it served, and last if it did not.
+    #[test]
+    fn one_that_did_not_serve_comes_last() {
+        for count in [1, 3] {
+            let mut hubs = hubs(count);
+            for has_served in [true, false] {
+                for _ in 0..20 {
+                    hubs.served(has_served);
+                    let order: Vec<usize> = hubs.order().collect();
+                    let mut sorted = order.clone();
+                    sorted.sort_unstable();
+                    assert_eq!(sorted, (0..count).collect::<Vec<_>>());
+                    let turn = match has_served {
+                        true => order.first(),
+                        false => order.last(),
+                    };
+                    assert_eq!(turn, Some(&hubs.turn), "{order:?}");
+                }
+            }
+        }
+    }
 }

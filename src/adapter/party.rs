@@ -71,6 +71,10 @@ struct Running {
     ends_at: Instant,
     /// When the link goes back to its own address; `None`: it is there.
     returns_at: Option<Instant>,
+    /// When it began.
+    since: Micros,
+    /// It is at the link's own address, to which it went back.
+    is_home_again: bool,
 }
 
 impl Running {
@@ -155,6 +159,7 @@ impl PartyLink {
             tokio::select! {
                 end = &mut running.session => {
                     self.channel.send_replace(None);
+                    self.learn(&running, &end);
                     return of_end(&self.party, end, &running.last_words);
                 }
                 () = stop.cancelled(), if !running.is_told => running.tell(DrainReason::Stopping),
@@ -218,6 +223,22 @@ impl PartyLink {
             is_told: false,
             ends_at: Instant::now() + left,
             returns_at: self.hubs.stays().map(|stays| Instant::now() + stays),
+            since: now,
+            is_home_again: false,
+        }
+    }
+
+    /// How it went at this address decides where the next session is tried.
+    fn learn(&mut self, ended: &Running, end: &LinkEnd) {
+        let heard = self.state.borrow().last_heard;
+        let has_opened = heard.is_some_and(|heard| heard >= ended.since);
+        // In the hub's own words; a line that breaks says nothing of the hub.
+        let cannot_serve = matches!(end, LinkEnd::Status(status)
+            if status.code() == tonic::Code::Unavailable && !status.details().is_empty());
+        if ended.is_home_again && has_opened && !cannot_serve {
+            self.hubs.is_home();
+        } else if !ended.is_home_again {
+            self.hubs.served(has_opened && !cannot_serve);
         }
     }
 
@@ -274,9 +295,14 @@ impl PartyLink {
         let _ = timeout(LAST_WORDS, &mut old.session).await;
         drop(old);
         if why == Why::Home {
-            self.hubs.is_home();
             tracing::info!(event = "link_returned", party = %self.party, "the link is at its own hub again");
-            return self.start(&material, dialed, Some(admitted));
+            // Until a session has run there, the next one is tried where this
+            // one ran.
+            return Running {
+                returns_at: None,
+                is_home_again: true,
+                ..self.start(&material, dialed, Some(admitted))
+            };
         }
         tracing::info!(
             event = "link_renewed",

@@ -87,7 +87,7 @@ pub struct HubAddress {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<ProxyAddress>,
     /// A link that had to move to another address tries its own again after so
-    /// long, and up to twice as long, seconds.
+    /// long, and up to twice as long, seconds; 0: never.
     #[serde(default = "return_after_seconds")]
     pub return_after_seconds: u32,
 }

@@ -349,7 +349,7 @@ async fn inbox(
     reply(&fetched_to_proto(&fetched))
 }
 
-async fn acknowledge(State(http): State<Http>, headers: HeaderMap, body: Bytes) -> Answer {
+async fn acknowledge(State(http): State<Http>, headers: HeaderMap, Whole(body): Whole) -> Answer {
     let caller = http.caller(&headers, Scope::Inbox)?;
     let v1::AcknowledgeInboxRequest { through } = json(&headers, &body)?;
     let through = http

@@ -231,7 +231,13 @@ impl Exchange {
             remote = %peer.remote,
             serial = %peer.identity.serial
         );
-        let opened = open_hub(link, open, inbound, answers.clone()).await;
+        // Opening may wait for the store. Who has gone meanwhile is somewhere
+        // else by then: a session of its own there must not be fenced from here.
+        let opened = tokio::select! {
+            biased;
+            () = answers.closed() => return None,
+            opened = open_hub(link, open, inbound, answers.clone()) => opened,
+        };
         Some(LetIn {
             guard,
             token,

@@ -102,6 +102,7 @@ impl Join {
         );
         let directory = std::path::absolute(self.data_dir.join("identity"))?;
         make_directory(&self.data_dir)?;
+        refuse_links(&self.data_dir, &[&directory])?;
         make_directory(&directory)?;
         give_to_owner(&self.data_dir, &[&directory])?;
         let party = &invitation.party;
@@ -121,6 +122,7 @@ impl Join {
             hub_name: self.hub_name.clone(),
             time_zone: self.time_zone.clone(),
         };
+        refuse_links(&self.data_dir, &[&pair, &roots, &new_pair, &new_roots])?;
         // What is wrong with what was said here is told before the code is used.
         settings::check(&joined, &self.config)?;
         let key = self.key(&pair, &new_pair)?;
@@ -227,21 +229,37 @@ fn keep(
     Ok(())
 }
 
-/// Whoever runs this as root writes for the node's own user: the one whose
-/// directory it is. That user can put a link in the place of what was written:
-/// it is never followed.
+/// Whoever runs this as root reads and writes for the node's own user: the one
+/// whose directory it is. That user can put a link in the place of anything below
+/// it, to a file that only root may read, or to a directory that only root may
+/// write in: links are refused, whoever made them.
+fn refuse_links(data_dir: &Path, paths: &[&Path]) -> anyhow::Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+    let owner = fs::metadata(data_dir).with_context(|| data_dir.display().to_string())?;
+    let is_own = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == owner.uid());
+    if is_own {
+        return Ok(());
+    }
+    for path in paths {
+        let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+        anyhow::ensure!(
+            !is_link,
+            "{} is a symbolic link, and {} belongs to another user: put what it leads to in its place, or run this as that user",
+            path.display(),
+            data_dir.display()
+        );
+    }
+    Ok(())
+}
+
+/// What was written for the node's own user is that user's.
 fn give_to_owner(data_dir: &Path, paths: &[&Path]) -> anyhow::Result<()> {
     use std::os::unix::fs::{MetadataExt as _, lchown};
+    refuse_links(data_dir, paths)?;
     let owner = fs::metadata(data_dir).with_context(|| data_dir.display().to_string())?;
     for path in paths {
         let found = fs::symlink_metadata(path).with_context(|| path.display().to_string())?;
         if (found.uid(), found.gid()) != (owner.uid(), owner.gid()) {
-            anyhow::ensure!(
-                !found.is_symlink(),
-                "{} is a symbolic link, and is not given to the owner of {}: put what it leads to in its place, or run this as that user",
-                path.display(),
-                data_dir.display()
-            );
             lchown(path, Some(owner.uid()), Some(owner.gid())).with_context(|| {
                 format!(
                     "{} can't be given to the owner of {}: do this as root, or as that user",
@@ -320,6 +338,8 @@ mod tests {
         symlink(&secret, &pair).unwrap();
         symlink(&aside, &directory).unwrap();
         for path in [&pair, &directory] {
+            // As that user makes it: the link itself has the right owner.
+            std::os::unix::fs::lchown(path, Some(4_242), Some(4_242)).unwrap();
             let error = give_to_owner(&data, &[path]).unwrap_err();
             assert!(error.to_string().contains("symbolic link"), "{error:#}");
         }

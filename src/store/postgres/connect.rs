@@ -128,6 +128,8 @@ pub(super) struct Database {
     limit: Duration,
     /// The server on which this replica's writer has committed.
     settled: Mutex<Serving>,
+    /// The writer is to take another line: what it knows of the server is old.
+    is_line_old: AtomicBool,
     /// Whose turn it is for a line of [`Database::execute_durably`].
     pub(super) durable: tokio::sync::Mutex<()>,
 }
@@ -141,10 +143,12 @@ impl Database {
             ))
         })?;
         prepare(&mut config, settings);
-        let is_local = config
-            .get_hosts()
-            .iter()
-            .all(|host| !matches!(host, Host::Tcp(_)));
+        // `hostaddr` may stand without any `host`.
+        let is_local = config.get_hostaddrs().is_empty()
+            && config
+                .get_hosts()
+                .iter()
+                .all(|host| !matches!(host, Host::Tcp(_)));
         let tls = match config.get_ssl_mode() {
             SslMode::Disable => None,
             // A socket in the file system is guarded by the file system.
@@ -180,6 +184,7 @@ impl Database {
             pool,
             limit,
             settled: Mutex::default(),
+            is_line_old: AtomicBool::new(false),
             durable: tokio::sync::Mutex::default(),
         })
     }
@@ -227,6 +232,17 @@ impl Database {
     /// One that has just recovered shows commits that its standby may not have.
     pub(super) fn is_settled(&self, session: &Session) -> bool {
         *self.settled() == *session.serving()
+    }
+
+    /// Sessions that begin now see another server than the writer's line does:
+    /// that line is to be taken anew.
+    pub(super) fn line_is_old(&self) {
+        self.is_line_old.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the writer has to take another line, asked once.
+    pub(super) fn takes_new_line(&self) -> bool {
+        self.is_line_old.swap(false, Ordering::SeqCst)
     }
 
     fn settled(&self) -> std::sync::MutexGuard<'_, Serving> {

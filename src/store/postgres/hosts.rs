@@ -31,6 +31,9 @@ use super::{connect::SynchronousCommit, tls::Tls};
 /// How long one host may take, from the first packet to a session that was
 /// looked at.
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// How long one address of a host may take to be connected: a name may have
+/// several, and the first may be behind a line that says nothing.
+const ADDRESS_WITHIN: Duration = Duration::from_secs(2);
 /// A setting of no meaning but that the session has it: whoever stands in
 /// between and drops settings drops this one.
 pub(super) const MARK: &str = "jembatan.session=own";
@@ -84,7 +87,9 @@ impl NotOpened {
         match self {
             Self::Server(error) => error.code().is_some_and(|code| {
                 let code = code.code();
+                // 0A: a function that this server does not offer.
                 code.starts_with("28")
+                    || code.starts_with("0A")
                     || code.starts_with("42")
                     || code == "3D000"
                     || code == "08P01"
@@ -172,8 +177,9 @@ impl Hosts {
         };
         let mut why = None;
         for host in (last..self.each.len()).chain(0..last) {
-            match self.at(host).await {
-                Ok(opened) => return self.choose(host, opened),
+            let opened = self.at(host).await;
+            match opened.and_then(|opened| self.choose(host, opened)) {
+                Ok(opened) => return Ok(opened),
                 Err(error) => why = Some(or(why, error)),
             }
         }
@@ -315,7 +321,7 @@ fn alone(config: &Config, host: usize) -> (String, Config) {
     one.ssl_negotiation(config.get_ssl_negotiation());
     one.channel_binding(config.get_channel_binding());
     one.target_session_attrs(config.get_target_session_attrs());
-    one.connect_timeout(CONNECT_WITHIN);
+    one.connect_timeout(ADDRESS_WITHIN);
     if let Some(limit) = config.get_tcp_user_timeout() {
         one.tcp_user_timeout(*limit);
     }

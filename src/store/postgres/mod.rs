@@ -242,18 +242,28 @@ impl PostgresStore {
             return Err(StoreError::Closed);
         }
         let database = &self.shared.database;
+        for is_again in [false, true] {
+            let reader = database.reader().await?;
+            if database.is_settled(&reader) {
+                return Ok(reader);
+            }
+            if is_again {
+                // Begun before what the writer's line sees, or after it: neither
+                // is of any use.
+                drop(Reader::take(reader));
+                database.line_is_old();
+            } else {
+                drop(reader);
+            }
+            // A server that has begun since: nothing is read from it before a
+            // commit there has been made durable.
+            self.probe().await?;
+        }
         let reader = database.reader().await?;
         if database.is_settled(&reader) {
             return Ok(reader);
         }
-        drop(reader);
-        // A server that has begun since: nothing is read from it before a
-        // commit there has been made durable.
-        self.probe().await?;
-        let reader = database.reader().await?;
-        if database.is_settled(&reader) {
-            return Ok(reader);
-        }
+        drop(Reader::take(reader));
         Err(StoreError::Unavailable(
             "PostgreSQL has just begun again".to_owned(),
         ))

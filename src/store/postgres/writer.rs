@@ -263,6 +263,9 @@ impl Replica {
     }
 
     async fn attempt(&mut self, jobs: &[Job]) -> Attempt {
+        if self.shared.database.takes_new_line() {
+            self.held = None;
+        }
         if self.held.is_none()
             && let Err(failure) = self.hold().await
         {

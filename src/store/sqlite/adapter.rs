@@ -37,14 +37,19 @@ impl AdapterStore for SqliteStore {
             let met = self.shared.expected.met_by(&batch.entries, epoch);
             // The hub has it on its disk; here it is on its way. Whoever asks
             // from now on, by reading or writing, comes after it.
-            let _fence = (!met.is_empty()).then(|| self.shared.fence.raise());
+            // The fence comes back with the outcome: it stands until the commit,
+            // whether or not somebody still waits for that here.
+            let fence = (!met.is_empty()).then(|| self.shared.fence.raise());
             let stored = self
-                .enqueue(Message::Later, move |tx| tx.receive(&party, &batch))
+                .enqueue(Message::Later, move |tx| {
+                    Ok((tx.receive(&party, &batch)?, fence))
+                })
                 .await?;
             for (tell, decision) in met {
                 let _ = tell.send(decision);
             }
-            stored.await.map_err(|_| StoreError::Closed)?
+            let (place, _fence) = stored.await.map_err(|_| StoreError::Closed)??;
+            Ok(place)
         }
         .boxed()
     }

@@ -2,9 +2,12 @@
 //! within the commit that makes the log long, and everybody in that commit
 //! would wait for it; here they have had their answers.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    cell::Cell,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use rusqlite::Connection;
@@ -18,6 +21,8 @@ const PAGES: u32 = 8_192;
 /// How long the log of the writer's connection is.
 pub(super) struct Log {
     pages: Arc<AtomicU32>,
+    /// From so many pages on it is tried again after a failure.
+    retry_from: Cell<u32>,
 }
 
 impl Log {
@@ -30,18 +35,24 @@ impl Log {
             counted.store(pages.unsigned_abs(), Ordering::Relaxed);
             Ok(())
         }))?;
-        Ok(Self { pages })
+        Ok(Self {
+            pages,
+            retry_from: Cell::new(PAGES),
+        })
     }
 
     /// After a commit and its answers. What somebody still reads stays for the
     /// next time.
     pub(super) fn move_if_long(&self, connection: &Connection) {
-        if self.pages.load(Ordering::Relaxed) < PAGES {
+        let pages = self.pages.load(Ordering::Relaxed);
+        if pages < self.retry_from.get() {
             return;
         }
         let moved = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        self.retry_from.set(PAGES);
         if let Err(error) = moved {
-            // Everything is in the log; the next commit tries again.
+            // Everything is in the log; a later commit tries again.
+            self.retry_from.set(pages.saturating_add(PAGES / 8));
             tracing::warn!(event = "checkpoint_failed", %error);
         }
     }

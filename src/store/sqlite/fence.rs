@@ -7,7 +7,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use tokio::sync::watch;
@@ -34,20 +34,20 @@ impl Default for Fence {
 }
 
 /// Stands until it is dropped.
-pub(super) struct Raised<'a> {
-    fence: &'a Fence,
+pub(super) struct Raised {
+    fence: Arc<Fence>,
     number: u64,
 }
 
 impl Fence {
     /// Something will be told before it is on disk.
-    pub(super) fn raise(&self) -> Raised<'_> {
+    pub(super) fn raise(self: &Arc<Self>) -> Raised {
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         standing.last += 1;
         let number = standing.last;
         standing.numbers.insert(number);
         Raised {
-            fence: self,
+            fence: self.clone(),
             number,
         }
     }
@@ -73,9 +73,9 @@ impl Fence {
     }
 }
 
-impl Drop for Raised<'_> {
+impl Drop for Raised {
     fn drop(&mut self) {
-        let fence = self.fence;
+        let fence = &*self.fence;
         let mut standing = fence
             .standing
             .lock()
@@ -99,7 +99,7 @@ mod tests {
     /// not earlier, and later ones do not hold it up.
     #[test]
     fn a_reader_waits_for_all_before_it_and_no_later_one() {
-        let fence = Fence::default();
+        let fence = Arc::new(Fence::default());
         assert!(fence.passed().now_or_never().is_some());
         let one = fence.raise();
         let two = fence.raise();

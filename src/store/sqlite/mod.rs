@@ -138,7 +138,7 @@ struct Shared {
     keys: Keys,
     /// Some party has attached a reference to a complaint that it did not file.
     has_references: AtomicBool,
-    fence: Fence,
+    fence: Arc<Fence>,
     expected: Expected,
     readers: Mutex<Vec<Connection>>,
     /// Parties whose inbox still holds something of an ended epoch.
@@ -212,7 +212,7 @@ impl SqliteStore {
             expected: Expected::default(),
             keys: Keys::default(),
             has_references: AtomicBool::new(has_references),
-            fence: Fence::default(),
+            fence: Arc::default(),
             memory: Memory::new(match options.role {
                 NodeRole::Adapter => Direction::Submissions,
                 NodeRole::Hub => Direction::Deliveries,

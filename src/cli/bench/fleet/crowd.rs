@@ -87,11 +87,12 @@ impl Crowd {
         self.parties.get(place).map(|party| &*party.store)
     }
 
-    /// Starts the first `count` links.
-    pub(super) fn link(&self, hub: SocketAddr, count: usize) -> Links {
+    /// Starts the first `count` links, spread over these addresses.
+    pub(super) fn link(&self, hubs: &[SocketAddr], count: usize) -> Links {
         let mut running = JoinSet::new();
         let stop = CancellationToken::new();
-        for (place, party) in self.parties.iter().take(count).enumerate() {
+        let parties = self.parties.iter().take(count).enumerate();
+        for ((place, party), hub) in parties.zip(hubs.iter().cycle()) {
             let options = DialOptions {
                 address: hub.to_string(),
                 name: "127.0.0.1".to_owned(),

@@ -51,6 +51,9 @@ pub(super) struct Fleet {
     /// Use the database even if it holds something: the fleet's parties stay in it
     #[arg(long, requires = "store")]
     not_empty: bool,
+    /// Also: at full speed over so many hubs on the same database
+    #[arg(long, default_value_t = 1, requires = "store", value_parser = clap::value_parser!(u32).range(1..=8))]
+    replicas: u32,
     /// Events a second of the paced run
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,

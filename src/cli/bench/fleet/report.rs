@@ -35,6 +35,8 @@ pub(super) struct Size {
     pub(super) announced: Return,
     pub(super) paced: Paced,
     pub(super) full_speed: FullSpeed,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) replicas: Option<Replicas>,
     pub(super) day: Day,
     pub(super) hub_peak_resident_bytes: u64,
     pub(super) outage_seconds: u32,
@@ -72,6 +74,14 @@ pub(super) struct FullSpeed {
     pub(super) latency: Latency,
     pub(super) hub_cpu_micros: f64,
     pub(super) generator_cpu_micros: f64,
+}
+
+/// The same with several hubs on one database, the parties spread over them.
+#[derive(Debug, Serialize)]
+pub(super) struct Replicas {
+    pub(super) replicas: u32,
+    #[serde(flatten)]
+    pub(super) speed: FullSpeed,
 }
 
 #[derive(Debug, Serialize)]
@@ -142,6 +152,17 @@ impl Size {
                 self.day.acknowledged_seconds, self.day.decided_seconds
             ),
         );
+        if let Some(Replicas { replicas, speed }) = &self.replicas {
+            row(
+                &format!("the same over {replicas} replicas"),
+                &format!(
+                    "{:.0}/s; {:.1} µs of hubs' CPU; {}",
+                    speed.acknowledged_per_second,
+                    speed.hub_cpu_micros,
+                    speed.latency.text()
+                ),
+            );
+        }
         if let Some(ceiling) = &self.ceiling {
             row(
                 &format!(

@@ -15,7 +15,7 @@ use super::{
     crowd::Crowd,
     database,
     ledger::Ledger,
-    report::{Backfill, Day, FullSpeed, Idle, Paced, Size},
+    report::{Backfill, Day, FullSpeed, Idle, Paced, Replicas, Size},
     traffic::Traffic,
 };
 
@@ -48,13 +48,13 @@ impl Fleet {
         self.say("all link and are idle");
         // One comes and goes, so that what any link needs is in memory already.
         let since = now();
-        let first = crowd.link(links, 1);
+        let first = crowd.link(&[links], 1);
         crowd.all_in(1, since).await?;
         first.stop().await?;
         tokio::time::sleep(QUIET).await;
         let without = usage::resident_bytes(hub.pid());
         let since = now();
-        let running = crowd.link(links, count);
+        let running = crowd.link(&[links], count);
         let linked = crowd.all_in(count, since).await?.took();
         let idle = self.idle(&hub, without, count).await;
 
@@ -73,7 +73,7 @@ impl Fleet {
         self.say("at a pace");
         let paced = self.paced(&mut bench).await?;
         self.say("at full speed");
-        let full_speed = self.full_speed(&mut bench, &hub).await?;
+        let full_speed = self.full_speed(&mut bench, &[&hub]).await?;
         self.say("a day at once");
         let day = self.day(&mut bench).await?;
         let hub_peak = usage::peak_resident_bytes(hub.pid());
@@ -94,6 +94,35 @@ impl Fleet {
             }
         };
         running.stop().await?;
+        let mut others = Vec::new();
+        for number in 2..=self.replicas {
+            // Beside the first: settings name the certificates by their place.
+            let beside = format!("{count}-parties-replica-{number}");
+            let beside = directory.with_file_name(beside);
+            others.push(start_hub(&beside, table, names).await?);
+        }
+        let replicas = if others.is_empty() {
+            None
+        } else {
+            self.say("at full speed, over several replicas");
+            let all: Vec<&Node> = std::iter::once(&hub).chain(&others).collect();
+            let addresses: Vec<_> = all
+                .iter()
+                .map(|hub| hub.addresses.links.unwrap_or(hub.addresses.grpc))
+                .collect();
+            let since = now();
+            let running = crowd.link(&addresses, count);
+            crowd.all_in(count, since).await?;
+            let speed = self.full_speed(&mut bench, &all).await?;
+            running.stop().await?;
+            Some(Replicas {
+                replicas: self.replicas,
+                speed,
+            })
+        };
+        for other in others {
+            other.stop().await;
+        }
         hub.stop().await;
         let ceiling = match stood {
             Some(stood) => {
@@ -109,6 +138,7 @@ impl Fleet {
             announced,
             paced,
             full_speed,
+            replicas,
             day,
             hub_peak_resident_bytes: hub_peak,
             outage_seconds: self.outage,
@@ -154,11 +184,11 @@ impl Fleet {
     }
 
     /// As many as ever are under way: who is acknowledged makes room.
-    async fn full_speed(&self, bench: &mut Bench<'_>, hub: &Node) -> anyhow::Result<FullSpeed> {
+    async fn full_speed(&self, bench: &mut Bench<'_>, hubs: &[&Node]) -> anyhow::Result<FullSpeed> {
         let during = Duration::from_secs(u64::from(self.seconds));
         let cpu = || {
             (
-                usage::cpu_seconds(hub.pid()),
+                hubs.iter().map(|hub| usage::cpu_seconds(hub.pid())).sum(),
                 usage::cpu_seconds(std::process::id()),
             )
         };
