@@ -16,6 +16,7 @@ mod conformance;
 mod enrolling;
 mod error;
 mod judging;
+mod recovering;
 mod values;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use crate::{
 
 pub use enrolling::{Invitation, InvitationUse, IssuedCertificate, RefusedJoin};
 pub use error::StoreError;
+pub use recovering::{Recovered, RecoveredParty};
 pub use values::{
     AcceptBatch, ComplaintRecord, CopyWanted, Counts, DeadLetter, EarlierInbox, EndedEpoch, Heads,
     HistoryRecord, IncomingEntry, JournalEntry, NewSubmission, Pruned, Receipt, ReceiveBatch,

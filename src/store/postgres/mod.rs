@@ -18,11 +18,15 @@ mod decisions;
 mod directory;
 mod enrolment;
 mod enter;
+mod epoch;
 mod erase;
 mod error;
+mod guard;
 mod hosts;
 mod hub;
+mod integrity;
 mod journal;
+mod letters;
 mod listen;
 mod plan;
 mod retell;
@@ -70,6 +74,9 @@ use super::{
 };
 use connect::{Database, Reader};
 pub use connect::{Settings, SynchronousCommit, is_reachable};
+pub use epoch::recover;
+pub use integrity::{Finding, Integrity, PartyTotals, ReadHeader, check_integrity};
+pub use letters::dead_letters;
 pub use schema::{SchemaState, check, migrate};
 use watching::Wakers;
 use writer::{Done, Job, Work};
@@ -177,6 +184,7 @@ impl PostgresStore {
         let line = database.line().await?;
         schema::must_fit(line.client()).await?;
         let (instance_id, dedup_key) = directory::identify(line.client(), &options.seed).await?;
+        database.guard.arm(line.client()).await?;
         let dedup_key = Hmac::<Sha256>::new_from_slice(&dedup_key)
             .map_err(|_| damaged("the store's own key"))?;
         let known = directory::read_registry(line.client()).await?;
