@@ -4,7 +4,9 @@
 
 pub(crate) mod cluster;
 mod encrypted;
+mod epochs;
 mod faults;
+mod integrity;
 mod plans;
 mod refusals;
 mod replicas;
@@ -46,14 +48,24 @@ fn shared() -> Option<&'static Cluster> {
 
 /// Carries out a statement as the operator would.
 async fn sql(cluster: &Cluster, database: &str, statement: &str) {
+    try_sql(cluster, database, statement).await.unwrap();
+}
+
+async fn try_sql(
+    cluster: &Cluster,
+    database: &str,
+    statement: &str,
+) -> Result<(), tokio_postgres::Error> {
     let url = cluster.url(database);
     let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
         .await
         .unwrap();
     let task = tokio::spawn(connection);
-    client.batch_execute(statement).await.unwrap();
+    let said = client.batch_execute(statement).await;
     drop(client);
-    task.await.unwrap().unwrap();
+    // Whoever ends its own session is told so.
+    let _ = task.await.unwrap();
+    said
 }
 
 /// The number that a statement finds.
