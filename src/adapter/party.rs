@@ -69,6 +69,8 @@ struct Running {
     is_told: bool,
     /// When the first of both certificates ends.
     ends_at: Instant,
+    /// When the link goes back to its own address; `None`: it is there.
+    returns_at: Option<Instant>,
 }
 
 impl Running {
@@ -78,14 +80,24 @@ impl Running {
     }
 }
 
-/// A connection with new certificates on which the hub has let us in.
+/// Why a second connection is made beside a running session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// There are new certificates.
+    Certificates,
+    /// The link had to move, and tries its own address again.
+    Home,
+}
+
+/// A second connection, on which the hub has let us in.
 struct Renewed {
+    why: Why,
     material: Arc<Material>,
     dialed: Dialed,
     admitted: Admitted,
 }
 
-type Renewal = BoxFuture<'static, Result<Renewed, Next>>;
+type Renewal = BoxFuture<'static, Result<Renewed, (Why, Next)>>;
 
 impl PartyLink {
     /// Runs until `stop`; then the session is drained first.
@@ -153,11 +165,19 @@ impl PartyLink {
                     self.material.mark_unchanged();
                     renewal = Some(self.renewal(newest.borrow_and_update().clone(), Duration::ZERO));
                 }
+                () = at(running.returns_at), if renewal.is_none() && !running.is_told => {
+                    running.returns_at = None;
+                    renewal = Some(self.going_home(newest.borrow().clone()));
+                }
                 renewed = wait_for(&mut renewal), if renewal.is_some() && !running.is_told => {
                     renewal = None;
                     match renewed {
                         Ok(renewed) => running = self.replace(running, renewed).await,
-                        Err(next) => {
+                        Err((Why::Home, next)) => {
+                            tracing::debug!(event = "link_stays", party = %self.party, why = next.why());
+                            running.returns_at = self.hubs.stays().map(|stays| Instant::now() + stays);
+                        }
+                        Err((Why::Certificates, next)) => {
                             let wait = retry.delay(next.cause, Duration::ZERO, random_unit());
                             self.not_renewed(next);
                             renewal = Some(self.renewal(newest.borrow().clone(), wait));
@@ -197,37 +217,55 @@ impl PartyLink {
             tell,
             is_told: false,
             ends_at: Instant::now() + left,
+            returns_at: self.hubs.stays().map(|stays| Instant::now() + stays),
         }
     }
 
     /// A new connection with new certificates, up to where the hub has let it
     /// in; the session that runs is not touched.
     fn renewal(&self, material: Arc<Material>, wait: Duration) -> Renewal {
-        let party = self.party.clone();
-        let mut hubs = self.hubs.clone();
-        let trust_domain = self.trust_domain.clone();
+        let beside = self.beside(Why::Certificates, self.hubs.clone(), material);
         Box::pin(async move {
             tokio::time::sleep(wait).await;
-            let dialed = hubs
-                .dial(&material, &trust_domain)
-                .await
-                .map_err(|error| of_dial(&party, error))?;
+            beside.await
+        })
+    }
+
+    /// A connection to the link's own address, beside the session that runs
+    /// elsewhere.
+    fn going_home(&self, material: Arc<Material>) -> Renewal {
+        self.beside(Why::Home, self.hubs.only_home(), material)
+    }
+
+    fn beside(&self, why: Why, mut hubs: Hubs, material: Arc<Material>) -> Renewal {
+        let party = self.party.clone();
+        let trust_domain = self.trust_domain.clone();
+        Box::pin(async move {
+            let dialed = hubs.dial(&material, &trust_domain).await;
+            let dialed = dialed.map_err(|error| match why {
+                Why::Certificates => (why, of_dial(&party, error)),
+                Why::Home => (why, Next::lost(&error.why)),
+            })?;
             match admit(dialed.channel.clone()).await {
                 Ok(admitted) => Ok(Renewed {
+                    why,
                     material,
                     dialed,
                     admitted,
                 }),
-                Err(end) => Err(of_end(&party, end, &dialed.last_words)
-                    .unwrap_or_else(|| Next::lost("it ended"))),
+                Err(end) => {
+                    let next = of_end(&party, end, &dialed.last_words);
+                    Err((why, next.unwrap_or_else(|| Next::lost("it ended"))))
+                }
             }
         })
     }
 
     /// The old session says its last words, then the new one opens: a round
     /// trip, and no door notices.
-    async fn replace(&self, mut old: Running, renewed: Renewed) -> Running {
+    async fn replace(&mut self, mut old: Running, renewed: Renewed) -> Running {
         let Renewed {
+            why,
             material,
             dialed,
             admitted,
@@ -235,6 +273,11 @@ impl PartyLink {
         old.tell(DrainReason::Reloaded);
         let _ = timeout(LAST_WORDS, &mut old.session).await;
         drop(old);
+        if why == Why::Home {
+            self.hubs.is_home();
+            tracing::info!(event = "link_returned", party = %self.party, "the link is at its own hub again");
+            return self.start(&material, dialed, Some(admitted));
+        }
         tracing::info!(
             event = "link_renewed",
             party = %self.party,
@@ -291,7 +334,14 @@ impl PartyLink {
 /// New certificates that the link does not use yet.
 const NOT_RENEWED: &str = "NOT_RENEWED";
 
-async fn wait_for(renewal: &mut Option<Renewal>) -> Result<Renewed, Next> {
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn wait_for(renewal: &mut Option<Renewal>) -> Result<Renewed, (Why, Next)> {
     match renewal {
         Some(renewal) => renewal.await,
         None => std::future::pending().await,

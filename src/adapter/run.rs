@@ -309,6 +309,7 @@ fn hubs(hub: &HubAddress) -> Hubs {
         connect_timeout: CONNECT,
     });
     Hubs::new(Arc::new(Tcp), addresses.collect())
+        .returning_after(Duration::from_secs(u64::from(hub.return_after_seconds)))
 }
 
 /// What stands beside the links: certificates and lists that need somebody.

@@ -56,7 +56,8 @@ fn instead(store: &StoreConfig, config: &Path) -> String {
 
 impl Restore {
     pub(super) async fn run(self, output: Output) -> anyhow::Result<Done> {
-        let node = NodeFile::with_store_in_file(&self.config, |store| instead(store, &self.config))?;
+        let node =
+            NodeFile::with_store_in_file(&self.config, |store| instead(store, &self.config))?;
         let (role, directory) = (node.role, node.directory.clone());
         let (copy, force) = (self.copy, self.force);
         let (found, aside) =

@@ -76,7 +76,8 @@ impl Store {
         }
         anyhow::ensure!(state.fits(), "{}", what_to_do(state));
         if let Self::Check { place, deep: true } = &self {
-            let read_header = |header: &[u8]| wire::decode_header(&bytes::Bytes::copy_from_slice(header)).ok();
+            let read_header =
+                |header: &[u8]| wire::decode_header(&bytes::Bytes::copy_from_slice(header)).ok();
             let found = check_integrity(&settings(&place.config)?, read_header).await?;
             tell(&found, output)?;
         }
@@ -140,9 +141,10 @@ fn value(found: &Integrity) -> serde_json::Value {
             "rejected": party.rejected, "parked": party.parked,
         })
     });
-    let findings = found.findings.iter().map(|one| {
-        serde_json::json!({ "kind": one.kind, "place": one.place, "why": one.why })
-    });
+    let findings = found
+        .findings
+        .iter()
+        .map(|one| serde_json::json!({ "kind": one.kind, "place": one.place, "why": one.why }));
     serde_json::json!({
         "isWhole": found.is_whole(),
         "parties": parties.collect::<Vec<_>>(),

@@ -71,8 +71,9 @@ pub struct HubAddress {
     /// `host:port`.
     #[serde(deserialize_with = "address")]
     pub address: String,
-    /// Further addresses of the same hub, `host:port` each; all are tried in
-    /// turn before the node waits.
+    /// Further addresses of the same hub, `host:port` each. One of all is drawn
+    /// as the node's own; when it does not answer the others are tried before
+    /// the node waits.
     #[serde(
         default,
         deserialize_with = "addresses",
@@ -85,6 +86,14 @@ pub struct HubAddress {
     /// HTTP CONNECT proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<ProxyAddress>,
+    /// A link that had to move to another address tries its own again after so
+    /// long, and up to twice as long, seconds.
+    #[serde(default = "return_after_seconds")]
+    pub return_after_seconds: u32,
+}
+
+fn return_after_seconds() -> u32 {
+    120
 }
 
 impl HubAddress {

@@ -119,6 +119,11 @@ impl Exchange {
                 return;
             }
         };
+        if answers.is_closed() {
+            // It has gone while we stood still, and is somewhere else by now:
+            // a session of its own there must not be fenced from here.
+            return;
+        }
         let token = SessionToken(random_bytes());
         let facts = SessionFacts {
             token,

@@ -3,6 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::{FutureExt as _, future::BoxFuture};
+
 use crate::{
     config::{CommitLevel, HubConfig, StoreConfig},
     domain::decide,
@@ -15,21 +17,37 @@ use crate::{
     },
 };
 
-/// Opens the store that the settings name.
-pub(super) async fn open(
-    config: &HubConfig,
-    clock: Arc<dyn Clock>,
-) -> Result<Arc<dyn HubStore>, StoreError> {
+/// How long a database that can't be reached is left alone between two looks.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// A store, and what ends the hub that has it.
+pub(super) struct Opened {
+    pub(super) store: Arc<dyn HubStore>,
+    /// Comes, with the reason, when the store's history is another one than the
+    /// hub's.
+    pub(super) left_behind: BoxFuture<'static, &'static str>,
+}
+
+/// Opens the store that the settings name; waits for a database that is away.
+pub(super) async fn open(config: &HubConfig, clock: Arc<dyn Clock>) -> Result<Opened, StoreError> {
     if let Some(store) = &config.store {
+        let settings = database(store)?;
+        while !postgres::is_reachable(&settings).await? {
+            tokio::time::sleep(WAIT).await;
+        }
         let options = postgres::Options {
-            settings: database(store)?,
+            settings,
             encoder: Arc::new(WireHeaders),
             policy: config.policy.clone(),
             clock,
             seed: random_bytes(),
             decide,
         };
-        return Ok(Arc::new(PostgresStore::open(options).await?));
+        let store = PostgresStore::open(options).await?;
+        return Ok(Opened {
+            left_behind: store.left_behind(),
+            store: Arc::new(store),
+        });
     }
     let options = sqlite::Options {
         directory: config.directory.clone(),
@@ -40,7 +58,11 @@ pub(super) async fn open(
         seed: random_bytes(),
         decide,
     };
-    Ok(Arc::new(SqliteStore::open(options)?))
+    Ok(Opened {
+        store: Arc::new(SqliteStore::open(options)?),
+        // Nobody else writes to its file.
+        left_behind: std::future::pending().boxed(),
+    })
 }
 
 /// How the database is reached.

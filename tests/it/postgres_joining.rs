@@ -74,7 +74,11 @@ addresses = ["LINKS"]
     let answer = node.gateway().await.submit(submit(new, 20_000)).await;
     let receipt = answer.unwrap().into_inner().receipt.unwrap();
     assert_eq!(receipt.progress, v1::Progress::Accepted as i32);
-    assert_eq!(world.sessions(NEW), 0, "the line's address is the second hub's");
+    assert_eq!(
+        world.sessions(NEW),
+        0,
+        "the line's address is the second hub's"
+    );
 
     at(&world.hub, &["parties", "revoke", serial]).good();
     eventually("out", || async {

@@ -104,7 +104,7 @@ impl Manager for Readers {
     type Error = StoreError;
 
     async fn create(&self) -> Result<Session, StoreError> {
-        let opened = self.hosts.open().await?;
+        let opened = self.hosts.open().await.map_err(NotOpened::in_flight)?;
         let session = Session::new(opened.client, opened.serving, opened.used, self.limit);
         self.guard.admit(&session).await?;
         Ok(session)
@@ -213,10 +213,7 @@ impl Database {
     pub(super) async fn line(&self) -> Result<Line, NotOpened> {
         let opened = self.hosts.open().await?;
         let session = Session::new(opened.client, opened.serving, opened.used, self.limit);
-        self.guard
-            .admit(&session)
-            .await
-            .map_err(NotOpened::Unfit)?;
+        self.guard.admit(&session).await.map_err(NotOpened::Unfit)?;
         Ok(Line {
             session,
             is_doubtful: opened.is_doubtful,

@@ -198,7 +198,12 @@ async fn enter(session: &Session, party: &PartyId, epoch: u64) -> Result<(), Sto
     let name = party.as_str();
     let mut journals = [0_i64; 2];
     for (journal, direction) in journals.iter_mut().zip([1_i16, 2]) {
-        let begun = one(session, BEGIN_JOURNAL, &[&name, &direction, &(epoch as i64)]).await?;
+        let begun = one(
+            session,
+            BEGIN_JOURNAL,
+            &[&name, &direction, &(epoch as i64)],
+        )
+        .await?;
         *journal = begun.try_get(0)?;
     }
     let [up, down] = journals;

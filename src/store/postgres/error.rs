@@ -67,7 +67,7 @@ impl From<QueryError> for Failure {
 
 impl From<NotOpened> for Failure {
     fn from(why: NotOpened) -> Self {
-        Self::Refused(why.into())
+        Self::Refused(why.in_flight())
     }
 }
 

@@ -11,10 +11,9 @@
 //! back to an earlier one. A hub's own row tells: a database that lacks what
 //! this hub has committed has gone back.
 
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
 
 use crate::store::StoreError;
 
@@ -60,7 +59,8 @@ struct Known {
 #[derive(Debug, Default)]
 pub(super) struct Guard {
     known: Mutex<Option<Known>>,
-    is_over: AtomicBool,
+    /// Why no session is let in any more.
+    left_behind: watch::Sender<Option<&'static str>>,
 }
 
 impl Guard {
@@ -116,22 +116,18 @@ impl Guard {
         };
         let is_older = recovered.is_none_or(|recovered| recovered < known.recovered);
         if recovered.is_some_and(|recovered| recovered > known.recovered) {
-            self.end("a new epoch was begun while this hub ran: restart it");
+            self.end("a new epoch was begun while this hub ran: it has to be started anew");
         } else if is_older || (has_gone_back && self.has_row(known)) {
             self.end(
-                "the database has gone back: it lacks what this hub has committed. Stop every hub, \
-                 look with `jembatan recover --dry-run` at what is kept, begin a new epoch with \
-                 `jembatan recover`, then start the hubs again",
+                "the database has gone back: it lacks what this hub has committed, which has to be \
+                 started anew. Stop every hub, look with `jembatan recover --dry-run` at what is \
+                 kept, begin a new epoch with `jembatan recover`, and start the hubs again",
             );
         }
-        if self.is_over.load(Ordering::SeqCst) {
-            return Err(StoreError::Unavailable(
-                "this hub must be restarted, since its database was put back or recovered: its log \
-                 has database_left_behind"
-                    .to_owned(),
-            ));
+        match *self.left_behind.borrow() {
+            None => Ok(()),
+            Some(why) => Err(StoreError::Unavailable(why.to_owned())),
         }
-        Ok(())
     }
 
     /// Whether the row was not taken away by this hub itself meanwhile.
@@ -141,8 +137,28 @@ impl Guard {
         now.is_some_and(|now| row(now) == row(known))
     }
 
-    fn end(&self, why: &str) {
-        if !self.is_over.swap(true, Ordering::SeqCst) {
+    /// Why this hub has to be started anew, as soon as it has to.
+    pub(super) async fn left_behind(&self) -> &'static str {
+        let mut why = self.left_behind.subscribe();
+        loop {
+            let known = *why.borrow_and_update();
+            if let Some(known) = known {
+                return known;
+            }
+            if why.changed().await.is_err() {
+                // Whoever could say it is gone.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    fn end(&self, why: &'static str) {
+        let is_new = self.left_behind.send_if_modified(|left| {
+            let is_new = left.is_none();
+            left.get_or_insert(why);
+            is_new
+        });
+        if is_new {
             tracing::error!(event = "database_left_behind", "{why}");
         }
     }

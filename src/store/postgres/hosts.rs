@@ -39,7 +39,8 @@ const LOOK: &str = "SELECT current_setting('synchronous_commit'), current_settin
      coalesce(current_setting('jembatan.session', true), ''), \
      (SELECT system_identifier FROM pg_control_system()), \
      ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint, \
-     extract(epoch FROM pg_postmaster_start_time())::text";
+     extract(epoch FROM pg_postmaster_start_time()) || ' ' \
+         || coalesce(extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time())::text, '')";
 
 /// A server, and since when it runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub(super) struct Serving {
     system: String,
     /// Grows with each promotion.
     timeline: u64,
+    /// Of the server itself, and of its statistics, which it begins anew when it
+    /// has lost a process and recovers without being started again.
     since: String,
 }
 
@@ -88,6 +91,15 @@ impl NotOpened {
             }),
             Self::Silent(_) => false,
             Self::Unfit(error) => matches!(error, StoreError::Invalid(_)),
+        }
+    }
+
+    /// For whoever is at work: what a person has to put right is no fault of a
+    /// caller, and passes when that is done.
+    pub(super) fn in_flight(self) -> StoreError {
+        match self.into() {
+            StoreError::Invalid(why) => StoreError::Unavailable(why),
+            error => error,
         }
     }
 

@@ -217,6 +217,14 @@ impl PostgresStore {
         })
     }
 
+    /// Comes when this hub has to be started anew, and says why: its database was
+    /// put back to an earlier state, or a new epoch was begun, while it ran. What
+    /// it holds in memory is of another history; the store refuses everything.
+    pub fn left_behind(&self) -> BoxFuture<'static, &'static str> {
+        let shared = self.shared.clone();
+        async move { shared.database.guard.left_behind().await }.boxed()
+    }
+
     /// Does something in the writer's next batch.
     fn write(&self, work: Work) -> BoxFuture<'static, Result<Done, StoreError>> {
         let (tell, told) = oneshot::channel();

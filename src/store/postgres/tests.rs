@@ -2,6 +2,7 @@
 //! started by the tests.
 #![allow(clippy::print_stderr, reason = "a test says that it did not run")]
 
+mod away;
 pub(crate) mod cluster;
 mod encrypted;
 mod epochs;

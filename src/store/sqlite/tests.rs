@@ -73,7 +73,10 @@ impl Engine for Sqlite {
 
 /// Does something with a store whose last process has just ended: the writer's
 /// thread lets go a moment after the last handle.
-#[expect(clippy::disallowed_methods, reason = "the suite opens stores as files are opened")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the suite opens stores as files are opened"
+)]
 fn once_let_go<T>(mut act: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
     for _ in 0..500 {
         match act() {

@@ -7,6 +7,7 @@
 //! `JEMBATAN_TEST_SEED` for the same moments again; each test prints them.
 
 mod checks;
+mod database;
 mod kills;
 mod load;
 mod nation;

@@ -213,6 +213,7 @@ directory = "{party}-data"
 address = "{}"
 fallback = [{}]
 name = "localhost"
+return_after_seconds = 2
 [[party]]
 id = "{party}"
 certificate = "pki/{party}.pem"

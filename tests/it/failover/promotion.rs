@@ -33,7 +33,7 @@ async fn promotes(lost: Lost) {
     let mut primary = Cluster::start(&programs, &[]);
     primary.create("national");
     let standby = primary.standby();
-    primary.wait_for_standby();
+    primary.wait_for_standby().await;
     let url = url_of(&[&primary, &standby], "national");
     let store = "synchronous_commit = \"remote_apply\"\nstatement_timeout_seconds = 3";
     let nation = Nation::start(&url, store, 2, adapters(6)).await;

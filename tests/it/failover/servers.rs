@@ -1,9 +1,11 @@
 //! What happens to PostgreSQL servers: standbys, promotions, servers that stand
 //! still.
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
 use crate::replicas::cluster::{Cluster, USER, own_directory, unprivileged};
+
+use super::nation::eventually;
 
 /// Sends a process a signal.
 pub(super) fn signal(pid: u32, name: &str) {
@@ -64,7 +66,7 @@ impl Drop for Frozen {
 impl Cluster {
     /// A database with this name, empty.
     pub(super) fn create(&self, name: &str) {
-        let made = Command::new("createdb")
+        let made = Command::new(self.programs.join("createdb"))
             .args(["-h", &self.directory.display().to_string()])
             .args(["-p", &self.port.to_string()])
             .args(["-U", USER, name])
@@ -87,6 +89,32 @@ impl Cluster {
         Self::start_in(directory, self.programs.clone(), Vec::new())
     }
 
+    /// Starts again with a small disk of its own for the databases in the
+    /// tablespace `small`, which nobody but the server sees; needs root.
+    pub(super) fn with_small_disk(mut self, size: &str) -> Self {
+        self.let_go("keep");
+        let place = self.directory.join("small");
+        std::fs::create_dir(&place).unwrap();
+        let script = format!(
+            "mount -t tmpfs -o size={size},uid=$(id -u nobody),gid=$(id -g nobody),mode=700 none \
+             \"$0\" && exec \"$@\""
+        );
+        let place = place.display().to_string();
+        let before = ["unshare", "-m", "sh", "-c", &script, &place];
+        self.before = before.map(str::to_owned).to_vec();
+        self.run();
+        let make = format!("CREATE TABLESPACE small LOCATION '{place}'");
+        self.psql("postgres", &make);
+        self
+    }
+
+    /// The small disk, seen from here.
+    pub(super) fn small_disk(&self) -> PathBuf {
+        let server = PathBuf::from(format!("/proc/{}/root", self.pid()));
+        let place = self.directory.join("small");
+        server.join(place.strip_prefix("/").unwrap())
+    }
+
     /// The standby takes writes from now on.
     pub(super) fn promote(&self) {
         let said = self.psql("postgres", "SELECT pg_promote(true, 30)");
@@ -95,7 +123,7 @@ impl Cluster {
 
     /// What a statement says, columns apart by `|`.
     pub(super) fn psql(&self, database: &str, statement: &str) -> String {
-        let said = Command::new("psql")
+        let said = Command::new(self.programs.join("psql"))
             .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"])
             .args(["-h", &self.directory.display().to_string()])
             .args(["-p", &self.port.to_string(), "-U", USER])
@@ -108,20 +136,15 @@ impl Cluster {
     }
 
     /// Every commit waits until the standby shows it.
-    pub(super) fn wait_for_standby(&self) {
-        self.psql(
-            "postgres",
-            "ALTER SYSTEM SET synchronous_standby_names = '*'",
-        );
+    pub(super) async fn wait_for_standby(&self) {
+        let wait = "ALTER SYSTEM SET synchronous_standby_names = '*'";
+        self.psql("postgres", wait);
         self.psql("postgres", "SELECT pg_reload_conf()");
         let is_sync = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
-        for _ in 0..200 {
-            if self.psql("postgres", is_sync).trim() == "1" {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-        panic!("the standby does not follow");
+        eventually("the standby follows", async || {
+            self.psql("postgres", is_sync).trim() == "1"
+        })
+        .await;
     }
 
     /// Ends every connection at once and stops, as `pg_ctl -m immediate` does;

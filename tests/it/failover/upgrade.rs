@@ -15,7 +15,7 @@ use super::{
     adapters,
     checks::count_in_is_count_out,
     load::Load,
-    nation::{Nation, is_up, lazy, party},
+    nation::{Nation, eventually, is_up, lazy, party},
     rounds,
     servers::url_of,
 };
@@ -68,6 +68,7 @@ async fn a_rolling_upgrade_leaves_nobody_alone() {
     let url = url_of(&[&cluster], "national");
     let mut nation = Nation::start(&url, "", 3, adapters(9)).await;
     let load = Load::start(&nation, Duration::from_millis(60));
+    let home = nation.spread().await;
     let stop = CancellationToken::new();
     let watched = watch(&nation, stop.clone()).await;
     for _ in 0..rounds(1) {
@@ -81,6 +82,10 @@ async fn a_rolling_upgrade_leaves_nobody_alone() {
         }
     }
     println!("after all: {:?}", nation.spread().await);
+    eventually("every adapter is at its own hub again", async || {
+        nation.spread().await == home
+    })
+    .await;
     stop.cancel();
     for (party, longest) in watched.join_all().await {
         println!("{party} was without a link for {longest:?}");

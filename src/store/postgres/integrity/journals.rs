@@ -183,7 +183,11 @@ fn next_is(journal: &Journal, place: Place, id: i64, found: &mut Integrity) -> b
         return true;
     }
     let missing = place.position + 1;
-    let why = format!("missing from the {}, through {}", journal.name(), position - 1);
+    let why = format!(
+        "missing from the {}, through {}",
+        journal.name(),
+        position - 1
+    );
     found.find("gap", journal.at(missing), why);
     false
 }
@@ -296,7 +300,11 @@ async fn deliveries(
             match read_header(header) {
                 None => found.find("header", at, "the header can't be read"),
                 Some(DeliveryRecord::Event(_)) if event.is_none() => {
-                    found.find("header", at, "the header speaks of an event, and there is none");
+                    found.find(
+                        "header",
+                        at,
+                        "the header speaks of an event, and there is none",
+                    );
                 }
                 Some(DeliveryRecord::Event(_)) => {}
                 Some(DeliveryRecord::Decisions(set)) => {
@@ -348,11 +356,7 @@ fn ends(journal: &Journal, place: Place, found: &mut Integrity) {
 }
 
 /// What concerns all journals of a party.
-async fn finish(
-    session: &Session,
-    party: Party,
-    found: &mut Integrity,
-) -> Result<(), StoreError> {
+async fn finish(session: &Session, party: Party, found: &mut Integrity) -> Result<(), StoreError> {
     let Party {
         totals,
         mut told,
@@ -391,7 +395,11 @@ async fn finish(
         ("parked", counted.parked, totals.parked),
     ] {
         if counted != there {
-            found.find("count", name, format!("{what}: {counted} counted, {there} there"));
+            found.find(
+                "count",
+                name,
+                format!("{what}: {counted} counted, {there} there"),
+            );
         }
     }
     found.parties.push(totals);

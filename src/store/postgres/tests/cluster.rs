@@ -30,7 +30,7 @@ exec >/dev/null
 read -r word
 kill -INT "$server" 2>/dev/null
 wait "$server"
-[ "$word" = keep ] || rm -rf "$directory"
+[ "$word" = keep ] || rm -rf "$directory" 2>/dev/null
 "#;
 
 /// Where the server's programs are, if they are installed.
@@ -67,6 +67,8 @@ pub(crate) struct Cluster {
     pub(crate) programs: PathBuf,
     /// Settings of the server beside the usual ones.
     pub(crate) settings: Vec<String>,
+    /// A program that becomes the server's (`exec`), and its words.
+    pub(crate) before: Vec<String>,
     shell: Option<(Child, ChildStdin)>,
 }
 
@@ -108,6 +110,7 @@ impl Cluster {
             log: Arc::default(),
             programs,
             settings,
+            before: Vec::new(),
             shell: None,
         };
         cluster.run();
@@ -128,7 +131,7 @@ impl Cluster {
     }
 
     fn try_run(&mut self) -> Result<(), String> {
-        let mut shell = unprivileged(Path::new("/bin/sh"))
+        let mut shell = under(&self.before, Path::new("/bin/sh"))
             .args(["-c", SUPERVISE, "supervise"])
             .arg(&self.programs)
             .arg(&self.directory)
@@ -230,13 +233,23 @@ pub(crate) fn own_directory() -> PathBuf {
 }
 
 pub(crate) fn unprivileged(program: &Path) -> Command {
-    if !is_root() {
-        return Command::new(program);
+    under(&[], program)
+}
+
+/// An unprivileged program that another one, with all its rights, becomes.
+fn under(before: &[String], program: &Path) -> Command {
+    let mut words = before.to_vec();
+    if is_root() {
+        let user = [
+            "setpriv",
+            "--reuid=nobody",
+            "--regid=nogroup",
+            "--clear-groups",
+        ];
+        words.extend(user.map(str::to_owned));
     }
-    let mut command = Command::new("setpriv");
-    command
-        .args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"])
-        .arg(program)
-        .current_dir("/");
+    words.push(program.display().to_string());
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).current_dir("/");
     command
 }

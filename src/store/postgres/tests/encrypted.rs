@@ -28,6 +28,30 @@ fn pki(directory: &Path) {
     .unwrap();
 }
 
+/// A server that lets nobody in over the network without TLS and a certificate by
+/// these roots, and a database there.
+async fn guarded(programs: &Path, files: &Path, own: &Path) -> (Cluster, String) {
+    // The server's user must own its key, and reads beside it.
+    let served = files.join("served");
+    let hba = "local all all trust\nhostssl all all 127.0.0.1/32 trust clientcert=verify-ca\n";
+    let copied = Command::new("cp").arg("-r").args([own, &served]).status();
+    assert!(copied.unwrap().success());
+    std::fs::write(served.join("hba.conf"), hba).unwrap();
+    Cluster::give(files);
+    let at = |name: &str| served.join(name).display().to_string();
+    let settings_of_server = [
+        "ssl=on".to_owned(),
+        format!("ssl_cert_file={}", at("server.pem")),
+        format!("ssl_key_file={}", at("server.key")),
+        format!("ssl_ca_file={}", at("ca.pem")),
+        format!("hba_file={}", at("hba.conf")),
+    ];
+    let words: Vec<&str> = settings_of_server.iter().map(String::as_str).collect();
+    let cluster = Cluster::start(programs, &words);
+    let name = database(&cluster).await;
+    (cluster, name)
+}
+
 /// Scenario: a server that lets nobody in without TLS and a certificate by its
 /// roots; a hub with all of it, with other roots, without a certificate, and
 /// without TLS.
@@ -40,24 +64,7 @@ async fn the_line_is_encrypted_and_both_ends_are_checked() {
     let (own, other) = (files.path().join("own"), files.path().join("other"));
     pki(&own);
     pki(&other);
-    // The server's user must own its key, and reads beside it.
-    let served = files.path().join("served");
-    let hba = "local all all trust\nhostssl all all 127.0.0.1/32 trust clientcert=verify-ca\n";
-    let copied = Command::new("cp").arg("-r").args([&own, &served]).status();
-    assert!(copied.unwrap().success());
-    std::fs::write(served.join("hba.conf"), hba).unwrap();
-    Cluster::give(files.path());
-    let at = |name: &str| served.join(name).display().to_string();
-    let settings_of_server = [
-        "ssl=on".to_owned(),
-        format!("ssl_cert_file={}", at("server.pem")),
-        format!("ssl_key_file={}", at("server.key")),
-        format!("ssl_ca_file={}", at("ca.pem")),
-        format!("hba_file={}", at("hba.conf")),
-    ];
-    let words: Vec<&str> = settings_of_server.iter().map(String::as_str).collect();
-    let cluster = Cluster::start(&programs, &words);
-    let name = database(&cluster).await;
+    let (cluster, name) = guarded(&programs, files.path(), &own).await;
     let url = format!("postgres://{USER}@127.0.0.1:{}/{name}", cluster.port);
     let good = Settings {
         roots: Some(own.join("ca.pem")),
@@ -100,4 +107,52 @@ async fn the_line_is_encrypted_and_both_ends_are_checked() {
     };
     let found = why(clear).await;
     assert!(found.contains("pg_hba.conf"), "{found}");
+}
+
+/// Scenario: the files of roots, certificate and key change under a running
+/// store: to some that can't be read, to some that the server does not take, and
+/// back.
+/// Guarantee: the next connection is made with what the files hold, without a
+/// restart; files that can't be used change nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn new_files_are_used_by_the_next_connection() {
+    let Some(programs) = programs() else { return };
+    let files = tempfile::tempdir().unwrap();
+    let (own, other) = (files.path().join("own"), files.path().join("other"));
+    pki(&own);
+    pki(&other);
+    let (cluster, name) = guarded(&programs, files.path(), &own).await;
+    let used = files.path().join("used");
+    let copy = |from: &Path| {
+        for file in ["server.pem", "server.key"] {
+            std::fs::copy(from.join(file), used.join(file)).unwrap();
+        }
+    };
+    std::fs::create_dir(&used).unwrap();
+    copy(&own);
+    let url = format!("postgres://{USER}@127.0.0.1:{}/{name}", cluster.port);
+    let store = PostgresStore::open(Options {
+        settings: Settings {
+            roots: Some(own.join("ca.pem")),
+            certificate: Some(used.join("server.pem")),
+            key: Some(used.join("server.key")),
+            ..settings(&url)
+        },
+        encoder: Arc::new(WireHeaders),
+        policy: Policy::default(),
+        clock: Arc::new(SystemClock),
+        seed: random_bytes(),
+        decide,
+    });
+    let store = store.await.unwrap();
+    let database = &store.shared.database;
+    std::fs::write(used.join("server.pem"), "no certificate").unwrap();
+    assert!(database.line().await.is_ok(), "the last good ones");
+    copy(&other);
+    assert!(
+        database.line().await.is_err(),
+        "the server knows no such root"
+    );
+    copy(&own);
+    assert!(database.line().await.is_ok());
 }

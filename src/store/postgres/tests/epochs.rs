@@ -1,5 +1,7 @@
 //! Who may be at work while an epoch begins, and who may go on after it.
 
+use futures_util::FutureExt as _;
+
 use super::*;
 use crate::store::{
     Store as _,
@@ -24,13 +26,14 @@ async fn cut_off(cluster: &Cluster, database: &str) {
     sql(cluster, "postgres", &cut).await;
 }
 
-/// Whether this hub ends up refusing for good, saying to restart it.
+/// Whether this hub ends up refusing for good, and tells whoever has it to end.
 async fn is_left_behind(hub: &PostgresStore) -> bool {
     for _ in 0..100 {
         match hub.probe().await {
-            Err(error) if error.to_string().contains("must be restarted") => {
+            Err(error) if error.to_string().contains("started anew") => {
                 let read = hub.heads(&city()).await;
-                return read.is_err();
+                let told = hub.left_behind().now_or_never();
+                return read.is_err() && told.is_some();
             }
             _ => tokio::time::sleep(Duration::from_millis(100)).await,
         }
@@ -47,7 +50,10 @@ async fn an_epoch_begins_alone() {
     let Some(cluster) = shared() else { return };
     let pair = Pair::new(cluster).await;
     let before = pair.world.hub.heads(&city()).await.unwrap();
-    let refused = begin(cluster, &pair.database).await.unwrap_err().to_string();
+    let refused = begin(cluster, &pair.database)
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(refused.contains("stop every hub"), "{refused}");
     assert!(refused.contains("pid"), "{refused}");
     assert_eq!(pair.world.hub.heads(&city()).await.unwrap(), before);
@@ -70,7 +76,7 @@ async fn an_epoch_begins_alone() {
 /// Scenario: a hub has no connection for a while, and an epoch begins meanwhile;
 /// another hub starts after it.
 /// Guarantee: the first one writes and reads nothing any more, whatever it has
-/// in its memory, and says to restart it; the other one serves.
+/// in its memory, and tells its owner to end; the other one serves.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hub_that_missed_the_new_epoch_is_left_behind() {
     let Some(cluster) = shared() else { return };
@@ -132,7 +138,10 @@ async fn a_database_that_went_back_under_a_hub_is_noticed() {
     let rename = format!("ALTER DATABASE {old} RENAME TO {name}");
     sql(cluster, "postgres", &rename).await;
     assert!(is_left_behind(&pair.second).await);
-    assert_eq!(value(cluster, name, "SELECT count(*) FROM submission").await, 1);
+    assert_eq!(
+        value(cluster, name, "SELECT count(*) FROM submission").await,
+        1
+    );
     let done = begin(cluster, name).await.unwrap();
     let of_province = done.parties.iter().find(|found| found.party == province());
     assert_eq!(of_province.unwrap().submissions, 1);

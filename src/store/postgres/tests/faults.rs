@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The national party and nobody else.
-async fn prepared(url: &str) -> PostgresStore {
+pub(super) async fn prepared(url: &str) -> PostgresStore {
     let store = open(url, decide).await.unwrap();
     let party = Party {
         id: national(),
@@ -38,11 +38,11 @@ async fn prepared(url: &str) -> PostgresStore {
     store
 }
 
-fn numbered(n: usize) -> NewSubmission {
+pub(super) fn numbered(n: usize) -> NewSubmission {
     filing(&national(), &format!("N-{n}"), "isi", None)
 }
 
-async fn submit(store: &PostgresStore, n: usize) -> Result<Receipt, StoreError> {
+pub(super) async fn submit(store: &PostgresStore, n: usize) -> Result<Receipt, StoreError> {
     let mut receipts = store.submit(vec![numbered(n)], at(1)).await?;
     Ok(receipts.remove(0).unwrap())
 }

@@ -85,7 +85,9 @@ async fn damage_is_named() {
     };
     let delivered = "(SELECT (min(id) << 36) | 2 FROM journal \
          WHERE party = 'pemda-33.74' AND direction = 2)";
-    let set = |table: &str, change: &str, id: &str| format!("UPDATE {table} SET {change} WHERE id = {id}");
+    let set = |table: &str, change: &str, id: &str| {
+        format!("UPDATE {table} SET {change} WHERE id = {id}")
+    };
     let damages = [
         (
             set("submission", "event = event || '\\x00'", &row(2)),
