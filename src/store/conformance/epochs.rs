@@ -9,7 +9,7 @@ use crate::{
     wire,
 };
 
-use super::world::{Engine, Kept, TOKEN, World, at, city, filing, province};
+use super::world::{Engine, Kept, TOKEN, World, at, city, filing, national, province};
 
 /// What a node's door hands over of a party's inbox: each event, and each
 /// decision that accepts one, with how often.
@@ -314,4 +314,42 @@ pub(super) async fn open_invitations_are_taken_back(engine: &dyn Engine) {
         let found = world.hub.invitation(id).await.unwrap().unwrap();
         assert_eq!(found.revoked_at.is_some(), is_revoked, "{id}");
     }
+}
+
+/// Scenario: of what a party behind the hub's own door was told its system has
+/// taken one over; an epoch begins; it hands over one that it handed over before,
+/// and a new one.
+/// Guarantee: what it has not taken over stands at the beginning of the new epoch,
+/// in its order and byte for byte; the old one is known again, and the new one is
+/// decided at the first position.
+pub(super) async fn what_nobody_has_taken_over_is_told_again(engine: &dyn Engine) {
+    let mut world = World::new(engine).await;
+    let own = |name: &str| filing(&national(), name, "isi", None);
+    for name in ["N-1", "N-2", "N-3"] {
+        world.hub.submit(vec![own(name)], at(1)).await.unwrap();
+    }
+    let told = async |world: &World, from: u64| -> Vec<bytes::Bytes> {
+        let read = world
+            .hub
+            .read(&national(), Direction::Deliveries, from, 100, usize::MAX);
+        let read = read.await.unwrap().into_iter();
+        read.map(|entry| entry.entry.header).collect()
+    };
+    world.hub.consume(&national(), 1).await.unwrap();
+    let left = told(&world, 2).await;
+    assert_eq!(left.len(), 2);
+    recovered(engine, &mut world, None, 1_000).await;
+    let heads = world.hub.heads(&national()).await.unwrap();
+    assert_eq!((heads.submissions.position, heads.deliveries), (0, 2));
+    assert_eq!(told(&world, 1).await, left);
+
+    let batch = vec![own("N-2"), own("N-4")];
+    let receipts = world.hub.submit(batch, at(2)).await.unwrap();
+    let repeated: Vec<bool> = receipts
+        .into_iter()
+        .map(|receipt| receipt.unwrap().repeated)
+        .collect();
+    assert_eq!(repeated, [true, false]);
+    let heads = world.hub.heads(&national()).await.unwrap();
+    assert_eq!((heads.submissions.position, heads.deliveries), (1, 3));
 }

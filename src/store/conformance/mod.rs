@@ -54,5 +54,6 @@ pub(crate) async fn run(engine: &dyn Engine) {
     epochs::nothing_is_lost_or_told_twice_over_epochs(engine).await;
     epochs::what_was_let_go_of_or_lost_still_has_its_outcome(engine).await;
     epochs::what_was_parked_is_settled_over_epochs(engine).await;
+    epochs::what_nobody_has_taken_over_is_told_again(engine).await;
     epochs::open_invitations_are_taken_back(engine).await;
 }

@@ -73,6 +73,7 @@ pub async fn recover(
     let done = begin_epochs(session, now).await?;
     if dry_run {
         execute(session, "ROLLBACK", &[]).await?;
+        guard::let_others_in(&line).await?;
         return Ok(done);
     }
     execute(session, "COMMIT", &[]).await.map_err(|error| {
@@ -88,6 +89,8 @@ pub async fn recover(
                 .to_owned(),
         ));
     }
+    // It has begun, whatever becomes of this.
+    let _ = guard::let_others_in(&line).await;
     Ok(done)
 }
 

@@ -29,6 +29,9 @@ const ASKED: u32 = 50;
 /// The pause between two times.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
+const RECOVERING: &str =
+    "`jembatan recover` is at work on this database: hubs wait until it has ended";
+
 const SHARED: &str = "SELECT pg_try_advisory_lock_shared(7301, 3)";
 const ALONE: &str = "SELECT pg_try_advisory_lock(7301, 3)";
 const RECOVERED: &str = "SELECT recovered FROM node";
@@ -64,12 +67,19 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// From now on this is a hub's.
+    /// From now on this is a hub's. Waits for as long as somebody begins a new
+    /// epoch.
     ///
     /// # Errors
-    /// Somebody begins a new epoch.
+    /// The server's own.
     pub(super) async fn arm(&self, session: &Session) -> Result<(), StoreError> {
-        share(session).await?;
+        let mut has_said = false;
+        while !is_shared(session).await? {
+            if !std::mem::replace(&mut has_said, true) {
+                tracing::warn!(event = "store_waited_for", "{RECOVERING}");
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
         let recovered = number(&one(session, RECOVERED, &[]).await?, 0)?;
         *self.known() = Some(Known {
             recovered,
@@ -103,7 +113,9 @@ impl Guard {
         let Some(known) = *self.known() else {
             return Ok(());
         };
-        share(session).await?;
+        if !is_shared(session).await? {
+            return Err(StoreError::Unavailable(RECOVERING.to_owned()));
+        }
         let recovered = maybe(session, RECOVERED, &[]).await?;
         let recovered = recovered.map(|row| number(&row, 0)).transpose()?;
         let has_gone_back = match known.own {
@@ -168,13 +180,16 @@ impl Guard {
     }
 }
 
-async fn share(session: &Session) -> Result<(), StoreError> {
-    if one(session, SHARED, &[]).await?.try_get(0)? {
-        return Ok(());
-    }
-    Err(StoreError::Unavailable(
-        "`jembatan recover` is at work on this database: wait until it has ended".to_owned(),
-    ))
+/// Whether the lock is held by this session now, beside others.
+async fn is_shared(session: &Session) -> Result<bool, StoreError> {
+    Ok(one(session, SHARED, &[]).await?.try_get(0)?)
+}
+
+/// Lets the others in again; if this is not reached they come in when the server
+/// has seen that the line is gone.
+pub(super) async fn let_others_in(line: &Line) -> Result<(), StoreError> {
+    one(line.client(), "SELECT pg_advisory_unlock_all()", &[]).await?;
+    Ok(())
 }
 
 /// Keeps every hub out for as long as this line lives.
