@@ -38,7 +38,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         .compile_well_known_types()
         // Our own, since its JSON must end in Z as the contract of protobuf says.
         .extern_path(".google.protobuf.Timestamp", "crate::wire::Timestamp");
-    tonic_prost_build::configure().compile_fds_with_config(descriptors, config)?;
+    tonic_prost_build::configure()
+        .codec_path("crate::wire::LeanCodec")
+        .compile_fds_with_config(descriptors, config)?;
     pbjson_build::Builder::new()
         .register_descriptors(&encoded)?
         .build(&[".jembatan.v1"])?;

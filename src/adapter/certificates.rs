@@ -56,8 +56,10 @@ impl PartyCertificate {
             state: watch::channel(ReloadState::default()).0,
         };
         // A renewal that a crash has cut; what is in place is loaded anyway.
-        if let Err(error) = finish_install(&begun.files) {
-            tracing::error!(event = "renewal_not_finished", party = %begun.party, why = %error.why);
+        let purpose = Purpose::Party(begun.party.clone());
+        let now = Micros(begun.clock.now_micros());
+        if let Err(error) = finish_install(&begun.files, &purpose, &begun.trust_domain, now) {
+            tracing::error!(event = "renewal_not_finished", party = %begun.party, reason = error.reason, why = %error.why);
         }
         begun.load();
         begun

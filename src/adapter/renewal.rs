@@ -16,8 +16,8 @@ use tonic::transport::Channel;
 use crate::{
     domain::{Micros, PartyId},
     identity::{
-        Files, IdentityError, Material, PeerIdentity, Purpose, ReloadState, TrustDomain,
-        certificates_pem, install, new_key, request_for, write_new,
+        Files, Material, PeerIdentity, Purpose, ReloadState, TrustDomain, can_install,
+        certificates_pem, install, new_key, request_for,
     },
     link::{RenewError, renew_certificate},
     runtime::{Clock, random_unit},
@@ -138,7 +138,7 @@ impl Renewal {
         let request = request_for(&key, self.party.as_str()).map_err(failed)?;
         // Nothing is signed that could not be kept; but a hub that would not
         // sign anyway makes that nobody's trouble, and no request asks for that.
-        if let Err(error) = self.try_to_write(&key) {
+        if let Err(error) = can_install(&self.files) {
             return match renew_certificate(channel, Vec::new()).await {
                 Err(RenewError::NotHere(why)) => Err(RenewError::NotHere(why)),
                 _ => Err(failed(error)),
@@ -159,12 +159,6 @@ impl Renewal {
             true => Ok(identity),
             false => Err(failed("the new files are there and are not taken into use")),
         }
-    }
-
-    fn try_to_write(&self, key: &str) -> Result<(), IdentityError> {
-        let mut place = self.files.certificate.clone().into_os_string();
-        place.push(".unchecked");
-        write_new(place.as_ref(), key, true, true)
     }
 
     fn note(&mut self, outcome: Result<PeerIdentity, RenewError>, attempts: &mut Attempts) {

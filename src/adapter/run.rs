@@ -67,6 +67,8 @@ pub async fn run(
 ) -> Result<(), AdapterError> {
     let trust_domain = TrustDomain::parse(&config.trust_domain)
         .map_err(|error| AdapterError::Ended(error.to_string()))?;
+    // Before the store: a start that fails must leave nothing behind.
+    let doors = Doors::bind(&config.door, &config.health, &trust_domain, &*clock).await?;
     let store = Arc::new(SqliteStore::open(Options {
         directory: config.directory.clone(),
         role: NodeRole::Adapter,
@@ -76,7 +78,6 @@ pub async fn run(
         seed: random_bytes(),
         decide,
     })?);
-    let doors = Doors::bind(&config.door, &config.health, &trust_domain, &*clock).await?;
     let addresses = AdapterAddresses {
         grpc: doors.grpc_addr.clone(),
         http: doors.http_addr.clone(),

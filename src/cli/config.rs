@@ -7,7 +7,7 @@ use clap::{Subcommand, ValueEnum};
 use crate::config::{ADAPTER_FILE, DIRECTORY_FILE, DirectoryFile, HUB_FILE, load};
 
 use super::{
-    Done,
+    Done, certificate_files,
     node_file::{load_adapter, load_hub},
     output::{Output, json, write},
 };
@@ -40,13 +40,18 @@ pub(super) enum Config {
         /// Which
         kind: Kind,
     },
-    /// Check a file: every key, every limit
-    #[command(after_help = "Examples:\n  jembatan config check adapter adapter.toml")]
+    /// Check a file: every key, every limit, and the certificate files that it names
+    #[command(
+        after_help = "Examples:\n  jembatan config check adapter adapter.toml\n  jembatan config check adapter adapter.toml --settings-only      before there are certificates\nRun it as the node's own user, or as root: it reads the keys."
+    )]
     Check {
         /// Which
         kind: Kind,
         /// The file
         file: PathBuf,
+        /// Look at the settings alone, not at the certificate files that they name
+        #[arg(long)]
+        settings_only: bool,
     },
     /// Show what a file means, with all defaults
     #[command(
@@ -68,8 +73,24 @@ impl Config {
                 Kind::Adapter => ADAPTER_FILE,
                 Kind::Directory => DIRECTORY_FILE,
             })?,
-            Self::Check { kind, file } => {
+            Self::Check {
+                kind,
+                file,
+                settings_only,
+            } => {
                 text(kind, &file)?;
+                let wrong = match kind {
+                    _ if settings_only => Vec::new(),
+                    Kind::Hub => certificate_files::of_hub(&load_hub(&file)?)?,
+                    Kind::Adapter => certificate_files::of_adapter(&load_adapter(&file)?)?,
+                    Kind::Directory => Vec::new(),
+                };
+                anyhow::ensure!(
+                    wrong.is_empty(),
+                    "{} is good, but not the certificate files that it names (to look at the settings alone: --settings-only):\n- {}",
+                    file.display(),
+                    wrong.join("\n- ")
+                );
                 eprintln!("{} is good", file.display());
             }
             Self::Show { kind, file } if output.is_json(false) => match kind {

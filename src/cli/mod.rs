@@ -9,6 +9,7 @@
 
 mod backup;
 mod bench;
+mod certificate_files;
 mod client;
 mod complaint;
 mod config;
@@ -123,7 +124,11 @@ pub(crate) enum Done {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let threads = match &cli.command {
-        Command::Hub(_) | Command::Adapter(_) => 4,
+        // One would do on one processor, but a slow look-up of a name may not
+        // hold up a link.
+        Command::Hub(_) | Command::Adapter(_) => {
+            std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 4))
+        }
         _ => 2,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()

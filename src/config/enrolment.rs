@@ -10,8 +10,8 @@ use super::shared::{host_port, resolve, wrong};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EnrolmentConfig {
-    /// Certificate of the CA that signs, PEM; it is, or stands under, one of
-    /// the roots in `[tls]`.
+    /// Certificate of the CA that signs, PEM; it is one of the roots in `[tls]`,
+    /// or stands under the root of the hub's own certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_certificate: Option<PathBuf>,
     /// Its private key, PEM.

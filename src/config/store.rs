@@ -27,7 +27,8 @@ pub struct StoreConfig {
     /// When a commit counts. There is no word for "not on disk".
     #[serde(default)]
     pub synchronous_commit: CommitLevel,
-    /// Connections for reading; writing and listening take one more each.
+    /// Connections for reading; writing and listening take one more each, and
+    /// joining one for a moment.
     #[serde(default = "connections")]
     pub connections: u32,
     /// A statement that takes longer is given up, seconds.

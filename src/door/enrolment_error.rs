@@ -62,7 +62,7 @@ pub enum EnrolmentError {
     TooManyWrongCodes(Duration),
     /// The certificate comes from another CA.
     #[error(
-        "this certificate does not come from the CA of this hub's [enrolment]: renew it where it was issued (jembatan pki renew)"
+        "this certificate was not issued by this hub's [enrolment]: renew it where it was issued (jembatan pki renew)"
     )]
     NotFromEnrolment,
     /// Too many renewals.

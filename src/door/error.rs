@@ -55,6 +55,15 @@ pub enum DoorError {
         /// In bytes.
         most: usize,
     },
+    /// HTTP: the body did not come to its end in time.
+    #[error(
+        "the body did not come to its end within {} s; nothing was stored, it is safe to send it again",
+        within.as_secs()
+    )]
+    TooSlow {
+        /// How long was waited.
+        within: Duration,
+    },
     /// No token, or one that is not known.
     #[error("{0}")]
     Unauthenticated(String),
@@ -111,6 +120,7 @@ impl DoorError {
             Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
             Self::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
             Self::TooLarge { .. } => "TOO_LARGE",
+            Self::TooSlow { .. } => "BODY_TIMEOUT",
             Self::ReferenceTaken => "REFERENCE_TAKEN",
             Self::Unauthenticated(_) => "UNAUTHENTICATED",
             Self::Forbidden(_) => "FORBIDDEN",
@@ -132,6 +142,7 @@ impl DoorError {
             Self::NoSuchRoute | Self::MethodNotAllowed => Code::Unimplemented,
             Self::Conflict { .. } | Self::ReferenceTaken => Code::AlreadyExists,
             Self::UnknownComplaint => Code::NotFound,
+            Self::TooSlow { .. } => Code::DeadlineExceeded,
             Self::Unauthenticated(_) | Self::CertificateExpired => Code::Unauthenticated,
             Self::Forbidden(_) | Self::NotRegistered => Code::PermissionDenied,
             Self::Overloaded => Code::ResourceExhausted,
@@ -147,6 +158,7 @@ impl DoorError {
             Self::Conflict { .. } | Self::ReferenceTaken => 409,
             Self::UnknownComplaint | Self::NoSuchRoute => 404,
             Self::MethodNotAllowed => 405,
+            Self::TooSlow { .. } => 408,
             Self::TooLarge { .. } => 413,
             Self::UnsupportedMediaType => 415,
             Self::Unauthenticated(_) | Self::CertificateExpired => 401,
@@ -182,6 +194,7 @@ impl DoorError {
             Self::MethodNotAllowed => "Alamat ini memakai metode lain. Lihat docs/http.md.".to_owned(),
             Self::UnsupportedMediaType => "Isi kiriman harus JSON: kirim Content-Type: application/json.".to_owned(),
             Self::TooLarge { most } => format!("Kiriman terlalu besar; paling banyak {most} bita."),
+            Self::TooSlow { within } => format!("Isi kiriman tidak selesai diterima dalam {} detik. Tidak ada yang disimpan; aman untuk dikirim lagi.", within.as_secs()),
             Self::ReferenceTaken => "Nomor rujukan ini sudah dipakai untuk laporan lain, atau laporan ini sudah punya nomor rujukan lain.".to_owned(),
             Self::Unauthenticated(_) => "Token tidak ada atau tidak dikenal. Kirim header Authorization: Bearer <token>.".to_owned(),
             Self::Forbidden(_) => "Token ini tidak berlaku untuk permintaan ini. Mintalah hak (scope) yang sesuai kepada operator simpul.".to_owned(),
@@ -292,6 +305,9 @@ mod tests {
             DoorError::MethodNotAllowed,
             DoorError::UnsupportedMediaType,
             DoorError::TooLarge { most: 7 },
+            DoorError::TooSlow {
+                within: Duration::from_secs(7),
+            },
             DoorError::Unauthenticated("no token came with this call".to_owned()),
             DoorError::Forbidden("this token does not open this".to_owned()),
             DoorError::NotRegistered,

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Path, Query, Request, State},
+    extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State},
     http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -30,6 +30,9 @@ use super::{
 
 /// Largest request that is read.
 const BODY_BYTES: usize = 1024 * 1024;
+/// Longest wait for a request's body, once its head is there: the largest one
+/// over a line of 140 kbit/s. A place at the door is for those who speak.
+const BODY_WITHIN: Duration = Duration::from_secs(60);
 /// How long `?wait=hub` waits.
 const WAIT_FOR_HUB: Duration = Duration::from_secs(30);
 
@@ -93,6 +96,26 @@ fn content_type(headers: &HeaderMap) -> Result<(), DoorError> {
     is_json.then_some(()).ok_or(DoorError::UnsupportedMediaType)
 }
 
+/// The whole body of a request, if it comes in time. With what never ends the
+/// connection is closed.
+struct Whole(Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Whole {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let body = Bytes::from_request(request, state);
+        match tokio::time::timeout(BODY_WITHIN, body).await {
+            Ok(Ok(body)) => Ok(Self(body)),
+            Ok(Err(refused)) => Err(refused.into_response()),
+            Err(_) => {
+                let within = BODY_WITHIN;
+                Err(Problem(DoorError::TooSlow { within }).into_response())
+            }
+        }
+    }
+}
+
 /// An error as HTTP says it.
 #[derive(Clone)]
 struct Problem(DoorError);
@@ -152,6 +175,11 @@ impl Problem {
         if let Some(after) = error.retry_after() {
             headers.insert(header::RETRY_AFTER, after.as_secs().into());
         }
+        if code == 408 {
+            // What is left of the body would be taken for the next request.
+            let close = header::HeaderValue::from_static("close");
+            headers.insert(header::CONNECTION, close);
+        }
         if code == 401 {
             let scheme = header::HeaderValue::from_static("Bearer realm=\"jembatan\"");
             headers.insert(header::WWW_AUTHENTICATE, scheme);
@@ -195,7 +223,7 @@ async fn file(
     State(http): State<Http>,
     Query(query): Query<Waiting>,
     headers: HeaderMap,
-    body: Bytes,
+    Whole(body): Whole,
 ) -> Answer {
     let caller = http.caller(&headers, Scope::Submit)?;
     let new: v1::NewComplaint = json(&headers, &body)?;
@@ -212,7 +240,7 @@ async fn event(
     Path(name): Path<String>,
     Query(query): Query<Waiting>,
     headers: HeaderMap,
-    body: Bytes,
+    Whole(body): Whole,
 ) -> Answer {
     let caller = http.caller(&headers, Scope::Submit)?;
     let mut new: v1::NewEvent = json(&headers, &body)?;
@@ -244,7 +272,7 @@ async fn status(
     Path(name): Path<String>,
     Query(query): Query<Waiting>,
     headers: HeaderMap,
-    body: Bytes,
+    Whole(body): Whole,
 ) -> Answer {
     let caller = http.caller(&headers, Scope::Submit)?;
     let new: NewStatus = json(&headers, &body)?;
@@ -413,4 +441,50 @@ fn reply<T: serde::Serialize>(message: &T) -> Answer {
         text,
     )
         .into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use tokio::time::Instant;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    async fn sent(body: Body) -> (Response, Duration) {
+        let routes = Router::new()
+            .route("/", post(|Whole(body): Whole| async move { body }))
+            .layer(middleware::from_fn(in_the_callers_language))
+            .layer(DefaultBodyLimit::max(BODY_BYTES));
+        let request = Request::post("/").body(body).unwrap();
+        let began = Instant::now();
+        let response = routes.oneshot(request).await.unwrap();
+        (response, began.elapsed())
+    }
+
+    /// Scenario: a caller sends a byte of a body each second and never ends it;
+    /// another one sends its whole body slowly, a third one too much.
+    /// Guarantee: the first is told so as any error is, when its time is over,
+    /// and hung up on; the second is heard; the third is too large as ever.
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_given_up() {
+        let trickle = |bytes: usize| {
+            let bytes = futures_util::stream::iter(0..bytes);
+            Body::from_stream(futures_util::StreamExt::then(bytes, |_| async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Ok::<_, std::convert::Infallible>(Bytes::from_static(b"a"))
+            }))
+        };
+        let (given_up, took) = sent(trickle(usize::MAX)).await;
+        assert_eq!(given_up.status(), StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(given_up.headers()[header::CONNECTION], "close");
+        let media_type = &given_up.headers()[header::CONTENT_TYPE];
+        assert_eq!(media_type, "application/problem+json");
+        assert_eq!(took.as_secs(), BODY_WITHIN.as_secs());
+
+        let (slow, took) = sent(trickle(50)).await;
+        assert_eq!((slow.status(), took.as_secs()), (StatusCode::OK, 50));
+        let (large, _) = sent(Body::from(vec![b'a'; BODY_BYTES + 1])).await;
+        assert_eq!(large.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    }
 }

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 use tonic::Status;
 
@@ -15,7 +16,7 @@ use crate::{
     door::{DoorError, EnrolmentError, Offer, OfferNow},
     identity::{
         CaFiles, IdentityError, Lifetime, Material, PeerIdentity, PeerRole, Signed, Signer,
-        SigningRequest, TrustDomain,
+        SigningRequest, TrustDomain, check_chain, new_key, request_for,
     },
     runtime::Clock,
     store::{HubStore, Invitation, InvitationUse, IssuedCertificate, RefusedJoin, StoreError},
@@ -83,7 +84,8 @@ impl Enrolment {
     pub(super) fn offer(&self) -> OfferNow {
         let this = self.clone();
         Arc::new(move || {
-            this.signer()?;
+            let signer = this.signer()?;
+            this.try_to_sign(&signer)?;
             let material = this.material.borrow().clone();
             let root = material
                 .own_root()
@@ -95,6 +97,30 @@ impl Enrolment {
         })
     }
 
+    /// Says in the log at the start what would keep everybody from joining. A
+    /// key that is not there is no fault: it may lie on a medium that is put in
+    /// while somebody joins.
+    pub(super) fn look_at_ca(&self) {
+        let has_key = self.ca.as_ref().is_some_and(|files| files.key.exists());
+        if has_key && let Ok(signer) = self.signer() {
+            // Whoever is told why is the log.
+            let _ = self.try_to_sign(&signer);
+        }
+    }
+
+    /// Signs for nobody, with a key that is thrown away: a CA that signs what
+    /// nobody can use is found before a code is.
+    fn try_to_sign(&self, signer: &Signer) -> Result<(), EnrolmentError> {
+        let request = new_key()
+            .and_then(|key| request_for(&key, "trial"))
+            .and_then(|request| SigningRequest::read(&request))
+            .map_err(unavailable)?;
+        let nobody = PartyId::parse("trial").map_err(|error| {
+            EnrolmentError::CaUnavailable(format!("no trial could be made: {error}"))
+        })?;
+        self.sign(signer, &request, &nobody).map(drop)
+    }
+
     fn now(&self) -> Micros {
         Micros(self.clock.now_micros())
     }
@@ -104,7 +130,8 @@ impl Enrolment {
         Signer::load(files, &self.trust_domain, self.now()).map_err(unavailable)
     }
 
-    /// Signs, and looks whether this hub would let the result in.
+    /// Signs, and looks whether this hub would let the result in, and whether
+    /// its party can verify it with the roots that it is given.
     fn sign(
         &self,
         signer: &Signer,
@@ -130,16 +157,23 @@ impl Enrolment {
                 ),
             })
         })?;
+        let roots = roots(&material, signer)?;
+        check_chain(&signed.chain, &roots, now).map_err(|error| {
+            unavailable(IdentityError {
+                reason: "CA_UNAVAILABLE",
+                why: format!(
+                    "whoever joins could not verify what the CA of [enrolment] signs ({}): it is an intermediate under another root than this hub's own certificate; use a CA under the hub's root, or one that is a root itself",
+                    error.why
+                ),
+            })
+        })?;
         Ok(signed)
     }
 
     fn roots(&self, signer: &Signer) -> Result<Vec<bytes::Bytes>, EnrolmentError> {
         let material = self.material.borrow().clone();
-        let own = material.own_root().map_err(unavailable)?;
-        let mut roots = vec![own];
-        roots.extend(signer.root().filter(|root| *root != own));
-        let bytes = roots.into_iter().map(|root| root.to_vec().into());
-        Ok(bytes.collect())
+        let roots = roots(&material, signer)?;
+        Ok(roots.iter().map(|root| root.to_vec().into()).collect())
     }
 
     /// A visitor trades a code for a certificate.
@@ -293,7 +327,7 @@ impl Enrolment {
         let party = self.may_renew(&peer)?;
         let signer = self.signer()?;
         let is_named = matches!(peer.identity.role, Some(PeerRole::Party(_)));
-        if !is_named || !signer.has_issued(&peer.certificate, self.now()) {
+        if !is_named || !self.has_issued(&signer, &peer, &party).await? {
             return Err(EnrolmentError::NotFromEnrolment.into());
         }
         let request = SigningRequest::read(&request.signing_request)
@@ -316,6 +350,24 @@ impl Enrolment {
             certificate_chain: der(&signed),
             roots,
         })
+    }
+
+    /// Whether this hub has issued a party's certificate: its CA of today has
+    /// signed it, or it stands among those that were issued to the party, by the
+    /// CA that stood here before. It has been verified either way.
+    async fn has_issued(
+        &self,
+        signer: &Signer,
+        peer: &PeerInfo,
+        party: &PartyId,
+    ) -> Result<bool, StoreError> {
+        if signer.has_issued(&peer.certificate, self.now()) {
+            return Ok(true);
+        }
+        let issued = self.store.issued_to(party).await?;
+        Ok(issued
+            .iter()
+            .any(|known| known.serial == peer.identity.serial))
     }
 
     /// The party of a certificate that is good at this moment.
@@ -351,6 +403,18 @@ impl Enrolment {
             invitation,
         }
     }
+}
+
+/// The roots that a party is given: the one above this hub's own certificate,
+/// and the CA, if it is a root and another one.
+fn roots(
+    material: &Material,
+    signer: &Signer,
+) -> Result<Vec<CertificateDer<'static>>, EnrolmentError> {
+    let own = material.own_root().map_err(unavailable)?;
+    let mut roots = vec![own.clone()];
+    roots.extend(signer.root().filter(|root| *root != own).cloned());
+    Ok(roots)
 }
 
 /// What is wrong with the CA is said here; the caller is not told.

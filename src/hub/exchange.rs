@@ -3,7 +3,7 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -13,7 +13,10 @@ use crate::{
     domain::{Limits, Micros, MinimumVersion, PartyId, PartyMode},
     exchange::{DrainReason, End, Open},
     identity::Material,
-    link::{HubLink, LinkAlarm, LinkEnd, LinkState, OpenRefused, Phase, first_frame, run_hub},
+    link::{
+        Answer, HubLink, HubSession, LinkAlarm, LinkEnd, LinkState, OpenRefused, Phase,
+        first_frame, open_hub,
+    },
     runtime::{Clock, random_bytes, random_unit},
     store::{HubStore, Registry, SessionToken, StoreError},
     transport::PeerInfo,
@@ -21,8 +24,8 @@ use crate::{
 };
 
 use super::{
-    Begun, Refused, SessionFacts, Sessions, TWO_INSTANCES, forbidden, lifetime::Lifetime,
-    minimum::is_too_old, peers::resolve,
+    Begun, Refused, SessionFacts, SessionGuard, Sessions, TWO_INSTANCES, forbidden,
+    lifetime::Lifetime, minimum::is_too_old, peers::resolve,
 };
 
 /// How long a contest between two machines stands on the status page. The
@@ -83,15 +86,22 @@ impl ExchangeService for Exchange {
         }
         let (answers, stream) = mpsc::channel(4);
         let this = self.clone();
-        tokio::spawn(async move {
-            this.serve(party, named, peer, request.into_inner(), answers)
-                .await;
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+        tokio::spawn(this.serve(party, named, peer, request.into_inner(), answers));
+        let stream = ReceiverStream::new(stream).map(|answer| *answer);
+        Ok(Response::new(Box::pin(stream)))
     }
 }
 
-type Answers = mpsc::Sender<Result<v1::ExchangeResponse, Status>>;
+type Answers = mpsc::Sender<Answer>;
+
+/// A party that was let in.
+struct LetIn {
+    guard: SessionGuard,
+    token: SessionToken,
+    state: Arc<watch::Sender<LinkState>>,
+    /// Its session, or why there is none after all.
+    opened: Result<HubSession, LinkEnd>,
+}
 
 impl Exchange {
     async fn serve(
@@ -99,30 +109,63 @@ impl Exchange {
         party: PartyId,
         named: bool,
         peer: PeerInfo,
-        mut inbound: Streaming<v1::ExchangeRequest>,
+        inbound: Streaming<v1::ExchangeRequest>,
         answers: Answers,
     ) {
+        // In a box of its own, which is gone when the session begins: a
+        // thousand parties are idle for most of their lives.
+        let letting_in = Box::pin(self.let_in(&party, named, &peer, inbound, &answers));
+        let Some(LetIn {
+            guard,
+            token,
+            state,
+            opened,
+        }) = letting_in.await
+        else {
+            return;
+        };
+        let end = match opened {
+            Ok(session) => session.run().await,
+            Err(end) => end,
+        };
+        drop(guard);
+        self.ended(&party, token, &state, &end, &peer);
+        if let Some(status) = status_of(&end) {
+            let _ = answers.send(Box::new(Err(status))).await;
+        }
+    }
+
+    /// Reads what the party opens with, judges it, and answers; `None`: it was
+    /// refused, and told so.
+    async fn let_in(
+        &self,
+        party: &PartyId,
+        named: bool,
+        peer: &PeerInfo,
+        mut inbound: Streaming<v1::ExchangeRequest>,
+        answers: &Answers,
+    ) -> Option<LetIn> {
         let opening = first_frame(&mut inbound).await;
         let open = match opening.and_then(|open| self.check_software(open)) {
             Ok(open) => open,
             Err(refused) => {
                 if let Some(why) = &refused.needs_a_person {
                     let shown = Refused {
-                        party: Some(party),
+                        party: Some(party.clone()),
                         reason: refused.reason,
                         why: why.clone(),
                     };
-                    self.refused(&peer, shown);
+                    self.refused(peer, shown);
                 }
                 let status = with_reason(refused.code, refused.reason, refused.told, None);
-                let _ = answers.send(Err(status)).await;
-                return;
+                let _ = answers.send(Box::new(Err(status))).await;
+                return None;
             }
         };
         if answers.is_closed() {
             // It has gone while we stood still, and is somewhere else by now:
             // a session of its own there must not be fenced from here.
-            return;
+            return None;
         }
         let token = SessionToken(random_bytes());
         let facts = SessionFacts {
@@ -133,30 +176,30 @@ impl Exchange {
             named,
         };
         let now = Micros(self.clock.now_micros());
-        let begun = match self.sessions.begin(&party, facts.clone(), now) {
+        let begun = match self.sessions.begin(party, facts.clone(), now) {
             Ok(begun) => begun,
             Err(early) => {
                 tracing::warn!(event = "session_too_early", %party, remote = %peer.remote, wait = ?early.wait);
-                let _ = answers.send(Err(fenced(early.wait))).await;
-                return;
+                let _ = answers.send(Box::new(Err(fenced(early.wait)))).await;
+                return None;
             }
         };
         // Judged again now that the session is in the list: a right that was
         // taken away while Open was on its way is seen either here or there.
-        if self.is_forbidden(&party, &facts) {
-            if let Err(refused) = self.judge(&peer) {
+        if self.is_forbidden(party, &facts) {
+            if let Err(refused) = self.judge(peer) {
                 drop(begun);
-                self.refused(&peer, refused);
+                self.refused(peer, refused);
             }
-            let _ = answers.send(Err(not_registered())).await;
-            return;
+            let _ = answers.send(Box::new(Err(not_registered()))).await;
+            return None;
         }
         let Begun {
             guard,
             end: stop,
             contest,
         } = begun;
-        let state = self.state(&party);
+        let state = self.state(party);
         state.send_modify(|state| {
             state.peer_certificate_expires_at = Some(peer.identity.not_after);
             if let Some(contest) = contest {
@@ -188,20 +231,13 @@ impl Exchange {
             remote = %peer.remote,
             serial = %peer.identity.serial
         );
-        let (frames, mut framed) = mpsc::channel::<v1::ExchangeResponse>(4);
-        let forward = async {
-            while let Some(frame) = framed.recv().await {
-                if answers.send(Ok(frame)).await.is_err() {
-                    break;
-                }
-            }
-        };
-        let (end, ()) = tokio::join!(run_hub(link, open, inbound, frames), forward);
-        drop(guard);
-        self.ended(&party, token, &state, &end, &peer);
-        if let Some(status) = status_of(&end) {
-            let _ = answers.send(Err(status)).await;
-        }
+        let opened = open_hub(link, open, inbound, answers.clone()).await;
+        Some(LetIn {
+            guard,
+            token,
+            state,
+            opened,
+        })
     }
 
     /// From its moment on the minimum version is in force.

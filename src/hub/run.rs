@@ -100,14 +100,10 @@ pub async fn run(
         &trust_domain,
         Micros(clock.now_micros()),
     )?;
-    let Opened { store, left_behind } = tokio::select! {
-        opened = store::open(&config, clock.clone()) => opened?,
+    tokio::select! {
+        reached = store::reached(&config) => reached?,
         () = stop.cancelled() => return Ok(()),
-    };
-    register(&*store, &config).await?;
-    check_tokens(&config, &store.registry().borrow()).map_err(HubError::Ended)?;
-    let behind = Behind::load(&config)?;
-    settle_work(&*store, &behind.everybody()).await?;
+    }
     let (newest, material) = watch::channel(Arc::new(material));
     let mut listener = Listener::bind(
         config.listen.links,
@@ -116,9 +112,17 @@ pub async fn run(
         ListenerOptions::default(),
     )
     .await?;
+    let doors = Doors::bind(&config.door, &config.health, &trust_domain, &*clock).await?;
+    let Opened { store, left_behind } = tokio::select! {
+        opened = store::open(&config, clock.clone()) => opened?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    register(&*store, &config).await?;
+    check_tokens(&config, &store.registry().borrow()).map_err(HubError::Ended)?;
+    let behind = Behind::load(&config)?;
+    settle_work(&*store, &behind.everybody()).await?;
     let connections = listener.connections();
     let refusals = listener.refusals();
-    let doors = Doors::bind(&config.door, &config.health, &trust_domain, &*clock).await?;
     let addresses = HubAddresses {
         links: listener.local_addr(),
         grpc: doors.grpc_addr.clone(),
@@ -167,6 +171,7 @@ pub async fn run(
     };
     let enrolment = enrolment(&config, &store, &material, &trust_domain, &clock);
     if enrolment.is_on() {
+        enrolment.look_at_ca();
         let visitors = listener.visitors();
         let stop = stages.token(Stage::StopAccepting);
         tasks.spawn(

@@ -20,6 +20,18 @@ use crate::{
 /// How long a database that can't be reached is left alone between two looks.
 const WAIT: Duration = Duration::from_secs(1);
 
+/// Waits for a database that is away, before a port is open behind which nobody
+/// would answer.
+pub(super) async fn reached(config: &HubConfig) -> Result<(), StoreError> {
+    if let Some(store) = &config.store {
+        let settings = database(store)?;
+        while !postgres::is_reachable(&settings).await? {
+            tokio::time::sleep(WAIT).await;
+        }
+    }
+    Ok(())
+}
+
 /// A store, and what ends the hub that has it.
 pub(super) struct Opened {
     pub(super) store: Arc<dyn HubStore>,
@@ -28,15 +40,11 @@ pub(super) struct Opened {
     pub(super) left_behind: BoxFuture<'static, &'static str>,
 }
 
-/// Opens the store that the settings name; waits for a database that is away.
+/// Opens the store that the settings name; waits for whoever begins a new epoch.
 pub(super) async fn open(config: &HubConfig, clock: Arc<dyn Clock>) -> Result<Opened, StoreError> {
     if let Some(store) = &config.store {
-        let settings = database(store)?;
-        while !postgres::is_reachable(&settings).await? {
-            tokio::time::sleep(WAIT).await;
-        }
         let options = postgres::Options {
-            settings,
+            settings: database(store)?,
             encoder: Arc::new(WireHeaders),
             policy: config.policy.clone(),
             clock,

@@ -54,6 +54,7 @@ impl Lab {
         };
         let purpose = match subject {
             Subject::Hub(_) => Purpose::Hub,
+            Subject::Door(_) => panic!("a door has no link"),
             Subject::Party(party) => Purpose::Party(party.clone()),
         };
         Material::load(&files, &purpose, &domain(), now()).unwrap()

@@ -39,6 +39,10 @@ pub enum Subject {
     Hub(Vec<String>),
     /// A party.
     Party(PartyId),
+    /// The doors of a node, with the DNS names and IP addresses by which local
+    /// systems call them: a server's and nothing else, so that whoever takes it
+    /// from such a machine is nobody on a link.
+    Door(Vec<String>),
 }
 
 /// From when until when.
@@ -257,12 +261,23 @@ pub(super) fn params(
     lifetime: Lifetime,
 ) -> Result<CertificateParams, IdentityError> {
     let (names, uri, common_name) = match subject {
-        Subject::Hub(names) => (names.clone(), trust_domain.hub_uri(), "hub".to_owned()),
-        Subject::Party(party) => (Vec::new(), trust_domain.party_uri(party), party.to_string()),
+        Subject::Hub(names) => (
+            names.clone(),
+            Some(trust_domain.hub_uri()),
+            "hub".to_owned(),
+        ),
+        Subject::Party(party) => (
+            Vec::new(),
+            Some(trust_domain.party_uri(party)),
+            party.to_string(),
+        ),
+        Subject::Door(names) => (names.clone(), None, "door".to_owned()),
     };
     let mut params = CertificateParams::new(names).map_err(failed)?;
-    let uri = uri.try_into().map_err(failed)?;
-    params.subject_alt_names.push(SanType::URI(uri));
+    if let Some(uri) = uri {
+        let uri = uri.try_into().map_err(failed)?;
+        params.subject_alt_names.push(SanType::URI(uri));
+    }
     params.distinguished_name = named(&common_name);
     params.not_before = date(lifetime.not_before)?;
     params.not_after = date(lifetime.not_after)?;
@@ -274,6 +289,7 @@ pub(super) fn params(
             ExtendedKeyUsagePurpose::ClientAuth,
         ],
         Subject::Party(_) => vec![ExtendedKeyUsagePurpose::ClientAuth],
+        Subject::Door(_) => vec![ExtendedKeyUsagePurpose::ServerAuth],
     };
     params.use_authority_key_identifier_extension = true;
     Ok(params)

@@ -21,7 +21,7 @@ use crate::{domain::Micros, runtime::Clock};
 use super::{
     IdentityError, PeerIdentity, ReloadState, TrustDomain,
     files::{read_certificates, read_key},
-    reload::{digest_of, say_why},
+    reload::Reloading,
 };
 
 /// Local systems are older than links: 1.2, of which rustls speaks the
@@ -140,41 +140,15 @@ pub async fn watch_door_files(
     every: Duration,
     stop: CancellationToken,
 ) {
-    let paths = [files.certificate.as_path(), files.key.as_path()];
-    let mut seen = digest_of(paths.into_iter());
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(every) => {}
-        }
-        let found = digest_of(paths.into_iter());
-        let is_same = found == seen;
-        if is_same && state.borrow().last_error.is_none() {
-            continue;
-        }
-        seen = found;
-        match DoorMaterial::load(&files, &trust_domain, Micros(clock.now_micros())) {
-            Ok(material) => {
-                tracing::info!(event = "door_tls_reloaded", serial = %material.identity.serial);
-                current.send_replace(Arc::new(material));
-                state.send_modify(|state| {
-                    state.reloads += 1;
-                    state.last_error = None;
-                });
-            }
-            Err(error) if is_same => say_why(&state, &error),
-            Err(error) => {
-                tracing::error!(
-                    event = "door_tls_reload_failed",
-                    reason = error.reason,
-                    why = %error.why,
-                    "the door's files have changed but can't be used: the old ones stay in use"
-                );
-                state.send_modify(|state| state.failures += 1);
-                say_why(&state, &error);
-            }
-        }
-    }
+    let reloading = Reloading {
+        paths: vec![files.certificate.clone(), files.key.clone()],
+        load: |now| DoorMaterial::load(&files, &trust_domain, now),
+        serial: |material: &DoorMaterial| &material.identity.serial,
+        look: |_: &DoorMaterial, _: &watch::Sender<ReloadState>, _| {},
+        reloaded: "door_tls_reloaded",
+        failed: "door_tls_reload_failed",
+    };
+    reloading.run((current, state), clock, every, stop).await;
 }
 
 /// Settings of a caller that trusts the CA certificates of one file.

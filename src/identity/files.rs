@@ -17,8 +17,33 @@ use super::IdentityError;
 /// Characters of a line in PEM.
 const PEM_LINE: usize = 64;
 
+/// Whose a file becomes when it is written, and who may read it: whoever writes,
+/// unless something else is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rights {
+    /// Its user.
+    pub user: Option<u32>,
+    /// Its group.
+    pub group: Option<u32>,
+    /// Its mode.
+    pub mode: u32,
+}
+
+impl Rights {
+    /// Of whoever writes: readable for that user alone if it is a secret, else
+    /// for everybody.
+    fn own(secret: bool) -> Self {
+        Self {
+            user: None,
+            group: None,
+            mode: if secret { 0o600 } else { 0o644 },
+        }
+    }
+}
+
 /// Writes a file that must not be there yet, unless `force` says that it may
-/// be replaced. A secret is readable for its owner only.
+/// be replaced. A secret is readable for its owner only. Once this has
+/// returned, the file is there after a loss of power as well.
 ///
 /// # Errors
 /// It is there already, or can't be written.
@@ -37,27 +62,65 @@ pub fn write_new(
             ),
         ));
     }
-    let failed = |error: std::io::Error| {
-        IdentityError::new(
-            "FILE_NOT_WRITTEN",
-            format!("{} can't be written: {error}", path.display()),
-        )
-    };
+    write_for(path, content, Rights::own(secret))
+}
+
+/// Writes or replaces a file, which has these rights before it has its name:
+/// at no moment is it another one's, or readable for others.
+///
+/// # Errors
+/// It can't be written, or can't be given away.
+pub fn write_for(path: &Path, content: &str, rights: Rights) -> Result<(), IdentityError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let temporary = PathBuf::from(name);
     let _ = fs::remove_file(&temporary);
+    write_beside(&temporary, content, rights)
+        .map_err(|error| not_written(path, &error))
+        .and_then(|()| put_in_place(&temporary, path))
+        .inspect_err(|_| {
+            let _ = fs::remove_file(&temporary);
+        })
+}
+
+fn write_beside(temporary: &Path, content: &str, rights: Rights) -> std::io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
     let mut options = fs::OpenOptions::new();
+    // With `create_new` no link is followed, whoever may write in the directory.
     options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(if secret { 0o600 } else { 0o644 });
+    let is_given = rights.user.is_some() || rights.group.is_some();
+    options.mode(if is_given { 0o600 } else { rights.mode });
+    let mut file = options.open(temporary)?;
+    if is_given {
+        let is = file.metadata()?;
+        // To say what is so already takes no right.
+        let user = rights.user.filter(|user| *user != is.uid());
+        let group = rights.group.filter(|group| *group != is.gid());
+        if user.is_some() || group.is_some() {
+            fchown(&file, user, group)?;
+        }
+        file.set_permissions(fs::Permissions::from_mode(rights.mode))?;
     }
-    let mut file = options.open(&temporary).map_err(failed)?;
-    file.write_all(content.as_bytes()).map_err(failed)?;
-    file.sync_all().map_err(failed)?;
-    fs::rename(&temporary, path).map_err(failed)
+    file.write_all(content.as_bytes())?;
+    file.sync_all()
+}
+
+/// Renames a file onto a name in the same directory, and returns when that
+/// outlives a loss of power.
+///
+/// # Errors
+/// It can't be renamed, or its directory can't be written to the disk.
+pub fn put_in_place(from: &Path, to: &Path) -> Result<(), IdentityError> {
+    fs::rename(from, to)
+        .and_then(|()| sync_directory_of(to))
+        .map_err(|error| not_written(to, &error))
+}
+
+/// Writes a name in a directory to the disk: the file's own bytes are not
+/// enough.
+fn sync_directory_of(path: &Path) -> std::io::Result<()> {
+    let parent = path.parent().filter(|found| !found.as_os_str().is_empty());
+    fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Makes a directory for secrets, if it is not there.
@@ -75,12 +138,16 @@ pub fn make_directory(directory: &Path) -> Result<(), IdentityError> {
         return Ok(());
     }
     fs::create_dir_all(directory).map_err(failed)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).map_err(failed)?;
-    }
-    Ok(())
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).map_err(failed)?;
+    sync_directory_of(directory).map_err(failed)
+}
+
+pub(super) fn not_written(path: &Path, error: &std::io::Error) -> IdentityError {
+    IdentityError::new(
+        "FILE_NOT_WRITTEN",
+        format!("{} can't be written: {error}", path.display()),
+    )
 }
 
 /// Certificates in PEM, in order.

@@ -1,7 +1,11 @@
 //! A checked set of certificate, key, roots and CRLs, and the TLS settings
 //! that it makes.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
@@ -56,6 +60,9 @@ pub struct Material {
     crls: Vec<CertificateRevocationListDer<'static>>,
     lists: Vec<Crl>,
     pub(super) provider: Arc<CryptoProvider>,
+    /// Which of the roots is above our own certificate, once somebody has asked.
+    pub(super) own_root: OnceLock<Option<usize>>,
+    pub(super) visitor_config: OnceLock<Result<Arc<ServerConfig>, IdentityError>>,
 }
 
 impl std::fmt::Debug for Material {
@@ -124,6 +131,8 @@ impl Material {
             crls,
             lists,
             provider,
+            own_root: OnceLock::new(),
+            visitor_config: OnceLock::new(),
         };
         material.check_name(files, purpose, trust_domain)?;
         material.check_chain(files, purpose, now)?;

@@ -25,15 +25,15 @@ mod tests;
 
 pub use authority::{Authority, Issued, Lifetime, Subject, new_key, request, request_for};
 pub use door::{DoorFiles, DoorMaterial, door_client_config, watch_door_files};
-pub use files::{certificates_pem, make_directory, write_new};
-pub use install::{finish_install, install};
+pub use files::{Rights, certificates_pem, make_directory, put_in_place, write_for, write_new};
+pub use install::{can_install, finish_install, install};
 pub use material::{Files, Material, Purpose};
 pub use peer::{PeerIdentity, PeerRole, TrustDomain, hub_domain};
 pub use refusal::{Refusal, intercepted, refusal, refused_caller, refused_hub};
 pub use reload::{ReloadState, watch_files};
 pub use show::show;
 pub use signer::{CaFiles, Signed, Signer, SigningRequest};
-pub use visit::{JOIN_PROTOCOL, visitor_client_config};
+pub use visit::{JOIN_PROTOCOL, check_chain, visitor_client_config};
 pub use witness::Presented;
 
 /// Why certificates, keys or roots can't be used, and what to do.

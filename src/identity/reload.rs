@@ -1,11 +1,7 @@
 //! New certificates, keys, roots and CRLs without a restart: a whole new set
 //! is loaded, checked, then swapped; on any failure the old one stays.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
@@ -66,54 +62,96 @@ pub async fn watch_files(
     every: Duration,
     stop: CancellationToken,
 ) {
-    let mut seen = content_of(&files);
+    let paths = [&files.certificate, &files.key, &files.roots]
+        .into_iter()
+        .chain(&files.crls)
+        .cloned()
+        .collect();
     let mut said = None;
-    loop {
-        let now = Micros(clock.now_micros());
-        look_at_age(&current.borrow(), &state, &mut said, now);
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(every) => {}
-        }
-        let found = content_of(&files);
-        let is_same = found == seen;
-        // A refused set is tried again as it stands: a mode was changed, or
-        // the clock has come to its beginning, and no byte tells.
-        if is_same && state.borrow().last_error.is_none() {
-            continue;
-        }
-        seen = found;
-        let now = Micros(clock.now_micros());
-        match Material::load(&files, &purpose, &trust_domain, now) {
-            Ok(material) => {
-                tracing::info!(
-                    event = "tls_reloaded",
-                    serial = %material.identity().serial,
-                    "new certificates are in use"
-                );
-                current.send_replace(Arc::new(material));
-                state.send_modify(|state| {
-                    state.reloads += 1;
-                    state.last_error = None;
-                });
+    let reloading = Reloading {
+        paths,
+        load: |now| Material::load(&files, &purpose, &trust_domain, now),
+        serial: |material: &Material| &material.identity().serial,
+        look: |material: &Material, state: &watch::Sender<ReloadState>, now| {
+            look_at_age(material, state, &mut said, now);
+        },
+        reloaded: "tls_reloaded",
+        failed: "tls_reload_failed",
+    };
+    reloading.run((current, state), clock, every, stop).await;
+}
+
+/// Files that are looked at, and what is made of them.
+pub(super) struct Reloading<M, L, A> {
+    pub(super) paths: Vec<PathBuf>,
+    pub(super) load: L,
+    pub(super) serial: fn(&M) -> &str,
+    /// What else is looked at each time, of what is in use.
+    pub(super) look: A,
+    /// Names of events in the log.
+    pub(super) reloaded: &'static str,
+    pub(super) failed: &'static str,
+}
+
+impl<M, L, A> Reloading<M, L, A> {
+    /// Takes a new set into use when the files have changed and can be used; on
+    /// any failure the old one stays. Until it is told to stop.
+    pub(super) async fn run(
+        mut self,
+        (current, state): (watch::Sender<Arc<M>>, watch::Sender<ReloadState>),
+        clock: Arc<dyn Clock>,
+        every: Duration,
+        stop: CancellationToken,
+    ) where
+        L: Fn(Micros) -> Result<M, IdentityError>,
+        A: FnMut(&M, &watch::Sender<ReloadState>, Micros),
+    {
+        let mut seen = digest_of(&self.paths);
+        loop {
+            (self.look)(&current.borrow(), &state, Micros(clock.now_micros()));
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(every) => {}
             }
-            Err(error) if is_same => say_why(&state, &error),
-            Err(error) => {
-                tracing::error!(
-                    event = "tls_reload_failed",
-                    reason = error.reason,
-                    why = %error.why,
-                    "the files have changed but can't be used: the old ones stay in use"
-                );
-                state.send_modify(|state| state.failures += 1);
-                say_why(&state, &error);
+            let found = digest_of(&self.paths);
+            let is_same = found == seen;
+            // A refused set is tried again as it stands: a mode was changed, or
+            // the clock has come to its beginning, and no byte tells.
+            if is_same && state.borrow().last_error.is_none() {
+                continue;
+            }
+            seen = found;
+            match (self.load)(Micros(clock.now_micros())) {
+                Ok(material) => {
+                    tracing::info!(
+                        event = self.reloaded,
+                        serial = (self.serial)(&material),
+                        "new certificates are in use"
+                    );
+                    current.send_replace(Arc::new(material));
+                    state.send_modify(|state| {
+                        state.reloads += 1;
+                        state.last_error = None;
+                    });
+                }
+                Err(error) if is_same => say_why(&state, &error),
+                Err(error) => {
+                    tracing::error!(
+                        event = self.failed,
+                        reason = error.reason,
+                        why = %error.why,
+                        "the files have changed but can't be used: the old ones stay in use"
+                    );
+                    state.send_modify(|state| state.failures += 1);
+                    say_why(&state, &error);
+                }
             }
         }
     }
 }
 
 /// Keeps why the files as they stand are not in use.
-pub(super) fn say_why(state: &watch::Sender<ReloadState>, error: &IdentityError) {
+fn say_why(state: &watch::Sender<ReloadState>, error: &IdentityError) {
     state.send_if_modified(|state| {
         let is_new = state.last_error.as_ref() != Some(&error.why);
         state.last_error = Some(error.why.clone());
@@ -155,14 +193,7 @@ fn look_at_age(
 }
 
 /// A digest of all files, as they stand.
-fn content_of(files: &Files) -> [u8; 32] {
-    let paths = [&files.certificate, &files.key, &files.roots]
-        .into_iter()
-        .chain(&files.crls);
-    digest_of(paths.map(PathBuf::as_path))
-}
-
-pub(super) fn digest_of<'a>(paths: impl Iterator<Item = &'a Path>) -> [u8; 32] {
+fn digest_of(paths: &[PathBuf]) -> [u8; 32] {
     let mut hash = Sha256::new();
     for path in paths {
         let content = std::fs::read(path).unwrap_or_default();

@@ -19,6 +19,9 @@ pub fn show(
     let what = match (&identity.role, identity.uris.is_empty()) {
         (Some(super::PeerRole::Hub), _) => "hub",
         (Some(super::PeerRole::Party(_)), _) => "party",
+        (None, true) if !identity.names.is_empty() => {
+            "no URI: a door's, or known by its fingerprint only"
+        }
         (None, true) => "no URI: known by its fingerprint only, or a CA",
         (None, false) => "of another trust domain",
     };

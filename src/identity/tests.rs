@@ -11,8 +11,9 @@ use crate::{
 };
 
 use super::{
-    Authority, Files, IdentityError, Lifetime, Material, PeerIdentity, PeerRole, Purpose,
-    ReloadState, Subject, TrustDomain, request, show, watch_files, write_new,
+    Authority, DoorFiles, DoorMaterial, Files, IdentityError, Lifetime, Material, PeerIdentity,
+    PeerRole, Purpose, ReloadState, Subject, TrustDomain, can_install, finish_install, install,
+    request, show, watch_files, write_new,
 };
 
 fn now() -> Micros {
@@ -172,6 +173,176 @@ fn another_trust_domain_names_nobody_here() {
     let seen = PeerIdentity::of(&material.chain()[0], &other).unwrap();
     assert_eq!(seen.role, None);
     assert!(TrustDomain::parse("Upper.Example").is_err());
+}
+
+/// Key and certificate in one text, as a renewal writes them.
+fn pair(authority: &Authority, id: &str, days: i64) -> String {
+    let subject = Subject::Party(party(id));
+    let issued = authority.issue(&subject, Lifetime::days(now(), days));
+    let issued = issued.unwrap();
+    issued.key.unwrap() + &issued.certificate
+}
+
+fn serial(files: &Files) -> String {
+    show(&files.certificate, &domain()).unwrap().0.serial
+}
+
+/// Scenario: a renewal was cut after its pair had been kept, where certificate
+/// and key are two files and where they are one: before anything was put in
+/// place, and between key and certificate.
+/// Guarantee: the next start puts the whole pair in place, and cleans up.
+#[test]
+fn a_renewal_that_was_cut_is_finished() {
+    let lab = lab();
+    let me = Purpose::Party(party("pemda-33"));
+    let two = lab.issue("pemda-33");
+    let one = Files {
+        certificate: lab.at("one.pem"),
+        key: lab.at("one.pem"),
+        ..two.clone()
+    };
+    let first = pair(&lab.authority, "pemda-33", 30);
+    write_new(&one.certificate, &first, true, false).unwrap();
+    for (files, is_half_done) in [(&two, false), (&two, true), (&one, false)] {
+        let next = pair(&lab.authority, "pemda-33", 60);
+        let mut kept = files.certificate.clone().into_os_string();
+        kept.push(".next");
+        let kept = PathBuf::from(kept);
+        write_new(&kept, &next, true, false).unwrap();
+        if is_half_done {
+            let end = next.find("-----BEGIN CERTIFICATE").unwrap();
+            write_new(&files.key, &next[..end], true, true).unwrap();
+            assert!(load(files, "pemda-33", now()).is_err(), "half a pair");
+        }
+        let before = serial(files);
+        finish_install(files, &me, &domain(), now()).unwrap();
+        let found = load(files, "pemda-33", now()).unwrap();
+        assert_ne!(found.identity().serial, before);
+        assert!(!kept.exists());
+        // The next one must be newer than this one.
+        let older = pair(&lab.authority, "pemda-33", 20);
+        install(files, &older, &me, &domain(), now()).unwrap();
+    }
+}
+
+/// Scenario: what lies where a cut renewal leaves its pair is another party's,
+/// of another CA, of a key that does not fit, expired, no PEM at all, and older
+/// than what is in use.
+/// Guarantee: none of it is put in place, what is in use stays, and why is said;
+/// what is only older is cleaned away.
+#[test]
+fn a_stale_renewal_is_not_installed() {
+    let lab = lab();
+    let me = Purpose::Party(party("pemda-33"));
+    let files = lab.issue("pemda-33");
+    let before = (fs::read(&files.certificate), fs::read(&files.key));
+    let before = (before.0.unwrap(), before.1.unwrap());
+    let stranger = Authority::init(&lab.at("other-ca"), &domain(), now(), false).unwrap();
+    let (one, other) = (
+        pair(&lab.authority, "pemda-33", 60),
+        pair(&lab.authority, "pemda-33", 60),
+    );
+    let end = |text: &str| text.find("-----BEGIN CERTIFICATE").unwrap();
+    let mixed = one[..end(&one)].to_owned() + &other[end(&other)..];
+    let kept = lab.at("pemda-33.pem.next");
+    for (next, reason) in [
+        (pair(&lab.authority, "pemda-52", 60), "WRONG_NAME"),
+        (pair(&stranger, "pemda-33", 60), "UNKNOWN_CA"),
+        (mixed, "KEY_MISMATCH"),
+        (pair(&lab.authority, "pemda-33", 0), "CERTIFICATE_EXPIRED"),
+        ("half a fi".to_owned(), "FILE_UNREADABLE"),
+    ] {
+        write_new(&kept, &next, true, true).unwrap();
+        let error = finish_install(&files, &me, &domain(), Micros(now().0 + 1_000_000));
+        let error = error.unwrap_err();
+        assert_eq!(error.reason, reason, "{error}");
+        assert!(error.why.contains("pemda-33.pem.next"), "{error}");
+        assert_eq!(fs::read(&files.certificate).unwrap(), before.0);
+        assert_eq!(fs::read(&files.key).unwrap(), before.1);
+    }
+    write_new(&kept, &pair(&lab.authority, "pemda-33", 20), true, true).unwrap();
+    finish_install(&files, &me, &domain(), now()).unwrap();
+    assert_eq!(fs::read(&files.certificate).unwrap(), before.0);
+    assert!(!kept.exists());
+}
+
+/// Scenario: a renewal looks whether it could put its files in place: where the
+/// directory of the key can't be written, that of the certificate, and none.
+/// Guarantee: it knows before a key is signed, by the name of the file, and
+/// leaves nothing behind.
+#[test]
+fn both_directories_must_be_writable() {
+    let lab = lab();
+    let mut files = lab.issue("pemda-33");
+    for name in ["keys", "certificates"] {
+        fs::create_dir(lab.at(name)).unwrap();
+    }
+    files.key = lab.at("keys/t.key");
+    files.certificate = lab.at("certificates/t.pem");
+    can_install(&files).unwrap();
+    for name in ["keys/t.key.unchecked", "certificates/t.pem.unchecked"] {
+        // A directory of this name: nothing can be written there.
+        fs::create_dir(lab.at(name)).unwrap();
+        let error = can_install(&files).unwrap_err();
+        assert!(error.why.contains(name), "{error}");
+        fs::remove_dir(lab.at(name)).unwrap();
+        let (place, _) = name.split_once('/').unwrap();
+        assert_eq!(fs::read_dir(lab.at(place)).unwrap().count(), 0);
+    }
+}
+
+/// Scenario: a certificate for doors, taken into use as a hub's, as a party's,
+/// and as a door's.
+/// Guarantee: it opens doors only: it names nobody, and is no client's.
+#[test]
+fn a_doors_certificate_is_a_servers_only() {
+    let lab = lab();
+    let subject = Subject::Door(vec!["localhost".to_owned()]);
+    let issued = lab.authority.issue(&subject, Lifetime::days(now(), 30));
+    let issued = issued.unwrap();
+    let files = Files {
+        certificate: lab.at("door.pem"),
+        key: lab.at("door.key"),
+        roots: lab.at("ca/ca.pem"),
+        crls: Vec::new(),
+    };
+    write_new(&files.key, &issued.key.unwrap(), true, true).unwrap();
+    write_new(&files.certificate, &issued.certificate, false, true).unwrap();
+    let as_hub = Material::load(&files, &Purpose::Hub, &domain(), now());
+    assert_eq!(as_hub.unwrap_err().reason, "WRONG_NAME");
+    let as_party = load(&files, "pemda-33", now());
+    assert_eq!(as_party.unwrap_err().reason, "WRONG_PURPOSE");
+    let door = DoorFiles {
+        certificate: files.certificate,
+        key: files.key,
+    };
+    let door = DoorMaterial::load(&door, &domain(), now()).unwrap();
+    assert_eq!(door.identity().names, ["localhost"]);
+    assert_eq!(door.identity().role, None);
+}
+
+/// Scenario: many visitors say hello to a hub, which then has a new set.
+/// Guarantee: the settings for them are made once a set.
+#[test]
+fn settings_for_visitors_are_made_once() {
+    let lab = lab();
+    let subject = Subject::Hub(vec!["localhost".to_owned()]);
+    let issued = lab.authority.issue(&subject, Lifetime::days(now(), 30));
+    let issued = issued.unwrap();
+    let files = Files {
+        certificate: lab.at("hub.pem"),
+        key: lab.at("hub.key"),
+        roots: lab.at("ca/ca.pem"),
+        crls: Vec::new(),
+    };
+    write_new(&files.key, &issued.key.unwrap(), true, true).unwrap();
+    write_new(&files.certificate, &issued.certificate, false, true).unwrap();
+    let load = || Material::load(&files, &Purpose::Hub, &domain(), now()).unwrap();
+    let (one, next) = (load(), load());
+    let made = one.visitor_config().unwrap();
+    assert!(Arc::ptr_eq(&made, &one.visitor_config().unwrap()));
+    assert!(!Arc::ptr_eq(&made, &next.visitor_config().unwrap()));
+    assert_eq!(one.own_root().unwrap(), next.own_root().unwrap());
 }
 
 /// Scenario: files change: to a new certificate, then to a pair that does not

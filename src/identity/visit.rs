@@ -13,7 +13,7 @@ use rustls::{
     crypto::{
         CryptoProvider, aws_lc_rs::default_provider, verify_tls12_signature, verify_tls13_signature,
     },
-    server::NoServerSessionStorage,
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
     sign::{CertifiedKey, SingleCertAndKey},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -37,25 +37,30 @@ impl Material {
     /// # Errors
     /// None of the roots is it.
     pub fn own_root(&self) -> Result<&CertificateDer<'static>, IdentityError> {
-        let wrong = || IdentityError::new("UNKNOWN_CA", "no root verifies the hub's certificate");
-        let (leaf, intermediates) = self.key.cert.split_first().ok_or_else(wrong)?;
-        let name = self.identity().names.first().ok_or_else(wrong)?;
-        let name = ServerName::try_from(name.as_str()).map_err(|_| wrong())?;
+        let found = self.own_root.get_or_init(|| self.find_own_root());
+        found
+            .and_then(|index| self.root_certificates.get(index))
+            .ok_or_else(|| {
+                IdentityError::new("UNKNOWN_CA", "no root verifies the hub's certificate")
+            })
+    }
+
+    fn find_own_root(&self) -> Option<usize> {
+        let (leaf, intermediates) = self.key.cert.split_first()?;
+        let name = self.identity().names.first()?;
+        let name = ServerName::try_from(name.as_str()).ok()?;
         // Which root it is does not depend on the time of day: whether it is
         // valid now is the caller's to check.
         let Micros(begin) = self.identity().not_before;
         let middle = Micros(begin + (self.identity().not_after.0 - begin) / 2);
-        let is_above = |root: &&CertificateDer<'static>| {
+        let is_above = |root: &CertificateDer<'static>| {
             verifier_of(root, self.provider.clone()).is_ok_and(|verifier| {
                 verifier
                     .verify_server_cert(leaf, intermediates, &name, &[], moment(middle))
                     .is_ok()
             })
         };
-        self.root_certificates
-            .iter()
-            .find(is_above)
-            .ok_or_else(wrong)
+        self.root_certificates.iter().position(is_above)
     }
 
     /// Whether our roots know a party's chain, leaf first.
@@ -78,11 +83,17 @@ impl Material {
     }
 
     /// Settings of a listener for whoever joins: TLS 1.3, our root shown beside
-    /// our chain, no certificate asked for, no resumption.
+    /// our chain, no certificate asked for, no resumption. Made once: anybody can
+    /// say hello, as often as they like.
     ///
     /// # Errors
     /// No root verifies our own certificate.
     pub fn visitor_config(&self) -> Result<Arc<ServerConfig>, IdentityError> {
+        let made = self.visitor_config.get_or_init(|| self.for_visitors());
+        made.clone()
+    }
+
+    fn for_visitors(&self) -> Result<Arc<ServerConfig>, IdentityError> {
         let root = self.own_root()?;
         let mut chain = self.key.cert.clone();
         if !chain.contains(root) {
@@ -99,6 +110,34 @@ impl Material {
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
     }
+}
+
+/// Whether a party's chain, leaf first, stands under one of these roots.
+///
+/// # Errors
+/// It does not, or is not valid at `now`.
+pub fn check_chain(
+    chain: &[CertificateDer<'_>],
+    roots: &[CertificateDer<'static>],
+    now: Micros,
+) -> Result<(), IdentityError> {
+    let (leaf, intermediates) = chain
+        .split_first()
+        .ok_or_else(|| IdentityError::new("CERTIFICATE_UNREADABLE", "no certificate"))?;
+    let mut store = RootCertStore::empty();
+    for root in roots {
+        store.add(root.clone()).map_err(unusable)?;
+    }
+    let provider = Arc::new(default_provider());
+    WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider)
+        .build()
+        .map_err(unusable)?
+        .verify_client_cert(leaf, intermediates, moment(now))
+        .map(drop)
+        .map_err(|error| {
+            let found = refusal(&error, "the party");
+            IdentityError::new(found.reason, found.why)
+        })
 }
 
 /// Settings of a caller that joins: only a hub under the root of this

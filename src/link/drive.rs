@@ -107,8 +107,9 @@ pub(super) struct Jobs {
 }
 
 impl<S: Side, I: Envelope, O: Envelope> Driver<S, I, O> {
-    /// Runs until the session is over.
-    pub(super) async fn run(mut self) -> LinkEnd {
+    /// Runs until the session is over. Boxed: what a caller moves in by value it
+    /// keeps room for, twice, for as long as the session lives.
+    pub(super) async fn run(mut self: Box<Self>) -> LinkEnd {
         let mut changes = self.side.store().watch(self.side.party());
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -15,10 +15,11 @@ mod side;
 mod state;
 
 pub use drive::LinkEnd;
+pub use envelope::Answer;
 pub use headers::WireHeaders;
 pub use node::{Admitted, NodeLink, admit, open_frame, prepare, run_admitted, run_node};
 pub use renew::{RenewError, renew_certificate};
-pub use serve::{HubLink, OpenRefused, answer, first_frame, hub_session, run_hub};
+pub use serve::{HubLink, HubSession, OpenRefused, answer, first_frame, hub_session, open_hub};
 pub use state::{LinkAlarm, LinkState, Phase};
 
 /// The version of the protocol that this software speaks.

@@ -293,7 +293,7 @@ async fn drive(
         state.clock_skew_ms = (opened.sent_at.0 - now.0) / 1_000;
         state.peer_software.clone_from(&opened.software);
     });
-    let driver = Driver {
+    let driver = Box::new(Driver {
         side: Arc::new(NodeSide {
             party: link.party,
             store: link.store,
@@ -310,6 +310,6 @@ async fn drive(
         minimum_version: None,
         began: Instant::now(),
         jobs: Jobs::default(),
-    };
+    });
     driver.run().await
 }

@@ -22,7 +22,7 @@ use crate::{
 use super::{
     PROTOCOL_VERSION,
     drive::{Driver, Jobs, LinkEnd},
-    envelope::Envelope as _,
+    envelope::{Answer, Envelope as _},
     side::HubSide,
     software,
     state::{LinkState, Phase},
@@ -124,42 +124,45 @@ fn unsupported(open: &Open) -> OpenRefused {
     }
 }
 
-/// Runs the hub's end until the session is over.
-pub async fn run_hub(
+/// A session that both ends have agreed on, at the hub's end.
+pub struct HubSession(Box<Driver<HubSide, v1::ExchangeRequest, Answer>>);
+
+impl HubSession {
+    /// Runs until the session is over.
+    pub async fn run(self) -> LinkEnd {
+        self.0.run().await
+    }
+}
+
+/// Answers `Open`; then the session can run.
+///
+/// # Errors
+/// There is none: why not.
+pub async fn open_hub(
     link: HubLink,
     open: Open,
     inbound: Streaming<v1::ExchangeRequest>,
-    outbound: mpsc::Sender<v1::ExchangeResponse>,
-) -> LinkEnd {
-    let (heads, opened) = match answer(&link, &open).await {
-        Ok(answer) => answer,
-        Err(error) => return LinkEnd::Store(error),
-    };
+    outbound: mpsc::Sender<Answer>,
+) -> Result<HubSession, LinkEnd> {
+    let (heads, opened) = answer(&link, &open).await.map_err(LinkEnd::Store)?;
     let is_same_epoch = open.epoch == opened.epoch;
     let alarm = hub_alarm(&open, &opened);
     let frame = wire::frame_to_proto(Frame::Opened(Box::new(opened)));
-    if outbound
-        .send(v1::ExchangeResponse::seal(frame))
-        .await
-        .is_err()
-    {
-        return LinkEnd::Closed;
+    if outbound.send(Answer::seal(frame)).await.is_err() {
+        return Err(LinkEnd::Closed);
     }
     if let Some((reason, why)) = alarm {
-        return LinkEnd::Mismatch { reason, why };
+        return Err(LinkEnd::Mismatch { reason, why });
     }
     if !is_same_epoch {
         // The node enters the epoch and opens again.
-        return wait_for_close(inbound).await;
+        return Err(wait_for_close(inbound).await);
     }
     // What the node holds it holds on its disk, and the chain has agreed.
-    if let Err(error) = link
-        .store
+    link.store
         .acknowledge(&link.party, Direction::Deliveries, open.received)
         .await
-    {
-        return LinkEnd::Store(error);
-    }
+        .map_err(LinkEnd::Store)?;
     let now = Micros(link.clock.now_micros());
     link.state.send_modify(|state| {
         state.enter(Phase::Connected, now);
@@ -168,7 +171,7 @@ pub async fn run_hub(
         state.peer_software.clone_from(&open.software);
     });
     let session = hub_session(&link, &open, &heads);
-    let driver = Driver {
+    Ok(HubSession(Box::new(Driver {
         side: Arc::new(HubSide {
             party: link.party,
             store: link.store,
@@ -186,8 +189,7 @@ pub async fn run_hub(
         minimum_version: link.minimum_version,
         began: Instant::now(),
         jobs: Jobs::default(),
-    };
-    driver.run().await
+    })))
 }
 
 /// The hub's half of a session that goes on where the node says it stands.

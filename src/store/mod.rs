@@ -17,6 +17,7 @@ mod enrolling;
 mod error;
 mod judging;
 mod recovering;
+mod told;
 mod values;
 
 use std::sync::Arc;

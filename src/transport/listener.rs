@@ -46,7 +46,8 @@ pub struct ListenerOptions {
     pub max_connections: usize,
     /// Hellos that are answered at once: that is what costs CPU.
     pub max_handshakes: usize,
-    /// Handshakes under way from one address; beyond it those that stall are cut.
+    /// Handshakes under way from one address; beyond it those that stall are
+    /// cut, and beyond four times as many the oldest, stalled or not.
     pub max_pending_per_address: usize,
     /// Longest handshake.
     pub handshake_timeout: Duration,
@@ -427,7 +428,7 @@ impl Handshake {
 fn crowded() -> Refusal {
     Refusal {
         reason: "TOO_MANY_HANDSHAKES",
-        why: "its address has more unfinished handshakes than one may have, and this one had stalled: somebody there holds connections open, or the line is very slow".to_owned(),
+        why: "its address has more unfinished handshakes than one may have, and this was the oldest of them: somebody there opens connections or holds them open, or the line is very slow".to_owned(),
     }
 }
 

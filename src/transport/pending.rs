@@ -22,6 +22,9 @@ use tokio_util::sync::CancellationToken;
 /// A handshake that has gone on for longer than this may have to make room: two
 /// round trips of a very slow line, and a queue of many that came at once.
 const STALLED_AFTER: Duration = Duration::from_secs(3);
+/// Of so many times what one address may have the oldest makes room in any case:
+/// whoever opens connections faster than they can stall leaves places to others.
+const CROWD: usize = 4;
 
 /// Handshakes under way, and how many one address may have before those that
 /// stall make room.
@@ -61,7 +64,8 @@ impl Pending {
     /// Begins one. If its address has too many, the oldest of them makes room
     /// if it has stalled: whoever is honest is done within a round trip or two,
     /// so a whole deployment behind one address comes in undisturbed, and does
-    /// not wait for those who hold connections open.
+    /// not wait for those who hold connections open. Beyond [`CROWD`] times as
+    /// many it makes room at once.
     pub(super) fn begin(&self, address: IpAddr) -> Turn {
         let address = prefix(address);
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -70,8 +74,10 @@ impl Pending {
         let waiting = by_address.entry(address).or_default();
         let now = Instant::now();
         let has_stalled = |oldest: &Waiting| now - oldest.began >= STALLED_AFTER;
+        let is_crowd = waiting.len() >= self.most.saturating_mul(CROWD);
+        let may_stay = |oldest: &Waiting| !is_crowd && !has_stalled(oldest);
         if waiting.len() >= self.most
-            && waiting.front().is_some_and(has_stalled)
+            && !waiting.front().is_some_and(may_stay)
             && let Some(oldest) = waiting.pop_front()
         {
             oldest.cut.cancel();
@@ -174,6 +180,23 @@ mod tests {
         }
         drop((first, second, third, other, fourth));
         assert!(pending.lock().is_empty());
+    }
+
+    /// Scenario: an address begins handshakes faster than they can stall; then
+    /// another address begins one.
+    /// Guarantee: it never has more than four times its due under way, the
+    /// newest; the other one is not touched.
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_stays_within_its_own_places() {
+        let pending = Pending::new(2);
+        let flood: Vec<Turn> = (0..100)
+            .map(|_| pending.begin("192.0.2.1".parse().unwrap()))
+            .collect();
+        let other = pending.begin("192.0.2.2".parse().unwrap());
+        let cut = flood.iter().filter(|turn| turn.cut.is_cancelled()).count();
+        assert_eq!(cut, flood.len() - 2 * CROWD);
+        assert!(flood[..cut].iter().all(|turn| turn.cut.is_cancelled()));
+        assert!(!other.cut.is_cancelled());
     }
 
     /// Scenario: a handshake is answered in the only place and its caller

@@ -187,3 +187,35 @@ impl AsyncWrite for Visitor {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scenario: one address, and one network of IPv6, take every place that
+    /// they get; others come; then one of the first goes.
+    /// Guarantee: each address has its few places and no more, others have
+    /// theirs; a place comes back when its visitor goes, and nothing is
+    /// remembered of those who are gone.
+    #[test]
+    fn one_address_has_few_places() {
+        let taken = ByAddress::default();
+        let take = |address: &str| Place::take(&taken, address.parse().unwrap());
+        for (first, same, other) in [
+            ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
+            ("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"),
+        ] {
+            let mut places: Vec<Place> = (0..MAX_OF_ONE)
+                .map(|_| take(first).expect("within its places"))
+                .collect();
+            assert!(take(same).is_none());
+            let others = take(other).expect("another address has its own");
+            places.pop();
+            places.push(take(same).expect("one came back"));
+            assert!(take(first).is_none());
+            drop((places, others));
+        }
+        assert!(taken.lock().unwrap().is_empty());
+        const { assert!(MAX_OF_ONE < MAX_VISITORS) };
+    }
+}

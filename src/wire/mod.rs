@@ -3,6 +3,7 @@
 //! nothing.
 
 mod body;
+mod codec;
 mod compose;
 mod directory;
 mod event;
@@ -16,6 +17,7 @@ mod time;
 #[cfg(test)]
 mod tests;
 
+pub use codec::LeanCodec;
 pub use compose::{Composed, Composing, compose};
 pub use directory::{
     category_to_proto, institution_from_proto, institution_to_proto, party_from_proto,

@@ -1,6 +1,8 @@
 //! The benchmark runs, and what it says adds up.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
+
+use crate::support::eventually;
 
 /// Scenario: a small run of the benchmark, ceilings and a backlog included.
 /// Guarantee: it ends well and says each figure that the papers quote, from
@@ -45,4 +47,155 @@ fn a_small_benchmark_says_every_figure() {
     assert_eq!(report["paced"]["samples"], 50);
     let size = report["handover_bytes"].as_f64().unwrap();
     assert!((1_000.0..=1_030.0).contains(&size), "{size}");
+}
+
+/// Short times for whatever a fleet measures.
+const SHORT: [&str; 16] = [
+    "--seconds",
+    "1",
+    "--rate",
+    "50",
+    "--in-flight",
+    "32",
+    "--day",
+    "240",
+    "--idle",
+    "1",
+    "--outage",
+    "1",
+    "--backfill",
+    "300",
+    "--seed",
+    "3",
+];
+
+fn fleet(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_jembatan"));
+    command.args(["bench", "fleet"]).args(arguments);
+    command
+}
+
+/// Every figure of each size is there, and those that can't be nothing are not.
+fn check_fleet(output: &std::process::Output, sizes: &[u64]) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let found = report["sizes"].as_array().unwrap();
+    assert_eq!(found.len(), sizes.len(), "{report}");
+    for (size, parties) in found.iter().zip(sizes) {
+        assert_eq!(size["parties"], *parties);
+        let positive = [
+            "/linked_seconds",
+            "/idle/hub_without_bytes",
+            "/idle/hub_with_bytes",
+            "/announced/hub_away_seconds",
+            "/announced/all_back_seconds",
+            "/announced/all_back_after_start_seconds",
+            "/announced/largest_share_of_a_second",
+            "/paced/latency/p50_ms",
+            "/paced/latency/p99_ms",
+            "/paced/latency/p999_ms",
+            "/full_speed/acknowledged_per_second",
+            "/full_speed/latency/p999_ms",
+            "/full_speed/hub_cpu_micros",
+            "/full_speed/generator_cpu_micros",
+            "/day/acknowledged_seconds",
+            "/day/decided_seconds",
+            "/hub_peak_resident_bytes",
+            "/unannounced/all_back_seconds",
+            "/unannounced/largest_share_of_a_second",
+            "/backfill/per_second",
+            "/backfill/first_tenth_per_second",
+            "/backfill/last_tenth_per_second",
+            "/event_bytes",
+        ];
+        for path in positive {
+            let figure = size.pointer(path).and_then(serde_json::Value::as_f64);
+            assert!(figure.is_some_and(|figure| figure > 0.0), "{path}: {size}");
+        }
+        for path in ["/idle/bytes_per_party", "/idle/hub_cpu_percent"] {
+            assert!(size.pointer(path).unwrap().is_number(), "{path}: {size}");
+        }
+        assert_eq!(size["paced"]["latency"]["samples"], 50);
+        let away = size["unannounced"]["hub_away_seconds"].as_f64().unwrap();
+        assert!(away >= 1.0, "{size}");
+        for back in ["announced", "unannounced"] {
+            let share = size[back]["largest_share_of_a_second"].as_f64().unwrap();
+            assert!(share <= 1.0, "{size}");
+        }
+    }
+}
+
+/// Scenario: a small fleet, a hub on SQLite that is restarted in order and
+/// killed under it, and a few events of the past.
+/// Guarantee: it ends well and says each figure that the papers quote, from
+/// events that the hub really acknowledged and accepted. No figure is judged
+/// here.
+#[test]
+fn a_small_fleet_says_every_figure() {
+    let mut command = fleet(&["--json", "--parties", "1,20"]);
+    check_fleet(&command.args(SHORT).output().unwrap(), &[1, 20]);
+}
+
+/// Scenario: a small fleet with its hub on an empty PostgreSQL; then another one
+/// on the same database, which is not empty any more.
+/// Guarantee: the first says each figure; the second does not begin, and says
+/// what to do.
+#[test]
+fn a_fleet_on_postgresql_wants_an_empty_database() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some((cluster, ..)) = crate::replicas::database(directory.path()) else {
+        return;
+    };
+    let url = cluster.url("national");
+    let store = ["--json", "--parties", "5", "--store", &url];
+    check_fleet(&fleet(&store).args(SHORT).output().unwrap(), &[5]);
+    let again = fleet(&store).args(SHORT).output().unwrap();
+    assert_eq!(again.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&again.stderr);
+    assert!(said.contains("createdb fleet"), "{said}");
+}
+
+/// Scenario: more parties than files may be open.
+/// Guarantee: it says so before it begins, with what to do.
+#[test]
+fn a_fleet_without_files_does_not_begin() {
+    let limited = "ulimit -Sn 250; exec \"$0\" bench fleet --parties 100";
+    let output = Command::new("sh")
+        .args(["-c", limited, env!("CARGO_BIN_EXE_jembatan")])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("ulimit -n 300"), "{said}");
+}
+
+/// Scenario: whoever has started a fleet interrupts it while its hub runs.
+/// Guarantee: the hub ends with it, and its directory is gone.
+#[tokio::test]
+async fn an_interrupted_fleet_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut running = fleet(&["--parties", "3"])
+        .env("TMPDIR", directory.path())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = running.id().to_string();
+    eventually("the hub runs", async || hubs_in(directory.path()) == 1).await;
+    let told = Command::new("kill").args(["-INT", &pid]).status().unwrap();
+    assert!(told.success());
+    assert_eq!(running.wait().unwrap().code(), Some(1));
+    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(hubs_in(directory.path()), 0);
+}
+
+/// Running hubs whose settings are in a directory.
+fn hubs_in(directory: &Path) -> usize {
+    let directory = directory.to_str().unwrap();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter_map(|process| std::fs::read_to_string(process.path().join("cmdline")).ok())
+        .filter(|words| words.contains("\0hub\0") && words.contains(directory))
+        .count()
 }

@@ -101,6 +101,156 @@ fn a_file_of_the_other_role_is_recognised() {
     }
 }
 
+/// Scenario: `config check` of good settings whose certificate files have one
+/// thing wrong at a time: none there, all as it should be, another party's, a key
+/// of another certificate, an unreadable key, an ended certificate, roots of
+/// another CA, and the door's.
+/// Guarantee: each is told by its table, its file and its reason, with exit code
+/// 1; the settings alone are good, and can be looked at alone.
+#[test]
+fn config_check_looks_at_certificate_files() {
+    let place = tempfile::TempDir::new().unwrap();
+    let at = |name: &str| place.path().join(name);
+    let path = |name: &str| at(name).display().to_string();
+    let pki = |arguments: &[&str]| {
+        let all: Vec<&str> = std::iter::once("pki")
+            .chain(arguments.iter().copied())
+            .collect();
+        jembatan(&all).good()
+    };
+    let (ca, party) = (path("ca"), "pemda-33.74");
+    pki(&["init", "--dir", &ca]);
+    pki(&["init", "--dir", &path("other")]);
+    for (id, days, out) in [
+        (party, "90", "good"),
+        ("pemda-33", "90", "another"),
+        (party, "0", "ended"),
+    ] {
+        let out = path(out);
+        pki(&[
+            "issue", "--dir", &ca, "--party", id, "--days", days, "--out", &out,
+        ]);
+    }
+    pki(&[
+        "issue",
+        "--dir",
+        &ca,
+        "--door",
+        "--name",
+        "localhost",
+        "--out",
+        &path("doors"),
+    ]);
+    let exposed = at("exposed.key");
+    std::fs::copy(at("good/pemda-33.74.key"), &exposed).unwrap();
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(&exposed, everybody).unwrap();
+    until("what lives for no day has ended", || {
+        let shown = pki(&["show", &path("ended/pemda-33.74.crt"), "--output", "json"]);
+        shown.json()["daysLeft"] == -1
+    });
+
+    let check = |certificate: &str, key: &str, roots: &str, more: &str| {
+        let text = format!(
+            "[hub]\naddress = \"localhost:1\"\n[[party]]\nid = \"{party}\"\n\
+             certificate = \"{certificate}\"\nkey = \"{key}\"\n[tls]\nroots = \"{roots}\"\n{more}"
+        );
+        std::fs::write(at("adapter.toml"), text).unwrap();
+        jembatan(&["config", "check", "adapter", &path("adapter.toml")])
+    };
+    let (good, key) = ("good/pemda-33.74.crt", "good/pemda-33.74.key");
+    let door =
+        |key: &str| format!("[door.tls]\ncertificate = \"doors/door.crt\"\nkey = \"{key}\"\n");
+    check(good, key, "ca/ca.pem", &door("doors/door.key")).good();
+    for (said, words) in [
+        (
+            check("none.crt", key, "ca/ca.pem", ""),
+            ["FILE_UNREADABLE", "none.crt", "[[party]] pemda-33.74"],
+        ),
+        (
+            check(
+                "another/pemda-33.crt",
+                "another/pemda-33.key",
+                "ca/ca.pem",
+                "",
+            ),
+            ["WRONG_NAME", "another/pemda-33.crt", "party/pemda-33"],
+        ),
+        (
+            check(good, "another/pemda-33.key", "ca/ca.pem", ""),
+            ["KEY_MISMATCH", "another/pemda-33.key", "is not the key of"],
+        ),
+        (
+            check(good, "exposed.key", "ca/ca.pem", ""),
+            ["KEY_EXPOSED", "exposed.key", "chmod 600"],
+        ),
+        (
+            check(
+                "ended/pemda-33.74.crt",
+                "ended/pemda-33.74.key",
+                "ca/ca.pem",
+                "",
+            ),
+            ["CERTIFICATE_EXPIRED", "ended/pemda-33.74.crt", "expired"],
+        ),
+        (
+            check(good, key, "other/ca.pem", ""),
+            ["UNKNOWN_CA", "good/pemda-33.74.crt", "roots"],
+        ),
+        (
+            check(good, key, "ca/ca.pem", &door(key)),
+            ["KEY_MISMATCH", "door.crt", "[door.tls]"],
+        ),
+    ] {
+        assert_eq!(said.code, 1, "{words:?}: {}", said.err);
+        for word in words {
+            assert!(said.err.contains(word), "{word}: {}", said.err);
+        }
+    }
+    let settings = path("adapter.toml");
+    jembatan(&["config", "check", "adapter", &settings, "--settings-only"]).good();
+    // The door's is renewed as any.
+    let crt = path("doors/door.crt");
+    let show = || pki(&["show", &crt, "--output", "json"]).json();
+    let before = show();
+    pki(&["renew", "--certificate", &crt, "--dir", &ca]);
+    pki(&["install", "--certificate", &crt]);
+    let after = show();
+    assert_ne!(before["serial"], after["serial"]);
+    assert_eq!(after["uris"], serde_json::json!([]));
+    assert_eq!(after["hosts"], serde_json::json!(["localhost"]));
+    check(good, key, "ca/ca.pem", &door("doors/door.key")).good();
+}
+
+/// Scenario: hub and adapter are started while another program has their port.
+/// Guarantee: they say which port and what to do, and leave no store behind.
+#[test]
+fn a_port_in_use_leaves_no_store_behind() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let world = World::new();
+    let directory = world.directory.path();
+    let text = std::fs::read_to_string(directory.join("hub.toml")).unwrap();
+    let links = world.links().to_string();
+    let hub = text
+        .replace("\"hub-data\"", "\"new-data\"")
+        .replace(&links, &taken);
+    let adapter = format!(
+        "directory = \"new-data\"\n[hub]\naddress = \"{links}\"\n[[party]]\nid = \"pemda-33\"\n\
+         certificate = \"none.pem\"\nkey = \"none.pem\"\n[tls]\nroots = \"pki/ca.pem\"\n\
+         [door]\ngrpc = \"127.0.0.1:0\"\nhttp = \"{taken}\"\n"
+    );
+    for (role, text) in [("hub", hub), ("adapter", adapter)] {
+        let config = directory.join(format!("busy-{role}.toml"));
+        std::fs::write(&config, text).unwrap();
+        let said = jembatan(&[role, "--config", config.to_str().unwrap()]);
+        assert_eq!(said.code, 1, "{}", said.err);
+        let words = format!("can't listen on {taken}");
+        assert!(said.err.contains(&words), "{}", said.err);
+        assert!(!directory.join("new-data").exists(), "{role}");
+    }
+}
+
 /// Scenario: SIGTERM comes twice at once, as `timeout` sends it to a process
 /// and to its group: to a demo, and to a hub.
 /// Guarantee: both end in their own way: the demo's directory is gone, the hub

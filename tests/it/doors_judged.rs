@@ -177,6 +177,7 @@ async fn a_token_at_the_hub_names_no_stream_party() {
     let config = std::fs::read_to_string(world.directory.path().join("hub.toml")).unwrap();
     let config = config
         .replace("\"hub-data\"", &format!("{:?}", other.path().join("data")))
+        .replace(&world.links().to_string(), "127.0.0.1:0")
         .replace("party = \"nasional\"", "party = \"pemda-33\"");
     let path = world.directory.path().join("other.toml");
     std::fs::write(&path, config).unwrap();

@@ -291,3 +291,59 @@ fn a_directory_that_may_not_be_written_is_named() {
     assert!(said.to_lowercase().contains("permission"), "{said}");
     assert_eq!(std::fs::read_dir(&data).unwrap().count(), 0);
 }
+
+/// Scenario: keys, certificates and lists are written, and a renewed pair is put
+/// in the place of the old one, while every system call is written down.
+/// Guarantee: after each file has got its name, the directory that holds the name
+/// is written to the disk before anything is said: a loss of power takes no key
+/// that was told to be there.
+#[test]
+fn a_key_that_was_written_outlives_the_power() {
+    if !has("strace") {
+        missing("strace");
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let place = place.path().canonicalize().unwrap();
+    let at = |name: &str| place.join(name).display().to_string();
+    let (calls, ca, hub) = (at("calls"), at("ca"), at("ca/hub.crt"));
+    let mut names = 0;
+    for arguments in [
+        vec!["init", "--dir", &ca],
+        vec!["issue", "--dir", &ca, "--hub", "--name", "localhost"],
+        vec!["renew", "--certificate", &hub, "--dir", &ca],
+        vec![
+            "install",
+            "--certificate",
+            &hub,
+            "--roots",
+            &at("ca/ca.pem"),
+        ],
+    ] {
+        let status = Command::new("strace")
+            .args(["-qq", "-f", "-y", "-o", &calls])
+            .args(["-e", "trace=rename,renameat,renameat2,fsync"])
+            .arg(env!("CARGO_BIN_EXE_jembatan"))
+            .arg("pki")
+            .args(&arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success(), "{arguments:?}");
+        let calls = std::fs::read_to_string(&calls).unwrap();
+        let lines: Vec<&str> = calls.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            if line.contains(" rename") {
+                names += 1;
+                let synced = format!("<{ca}>)");
+                let next = lines.get(at + 1).copied().unwrap_or_default();
+                assert!(
+                    next.contains("fsync(") && next.contains(&synced),
+                    "{line}\n{next}"
+                );
+            }
+        }
+    }
+    assert!(names >= 9, "{names} files got a name");
+}

@@ -330,6 +330,61 @@ async fn a_hub_without_its_key_waits_and_one_without_enrolment_says_so() {
     .await;
 }
 
+/// A CA under a root of its own; the root's certificate.
+fn intermediate(world: &World) -> String {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+    let params = |name: &str, depth| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(depth));
+        params
+    };
+    let key = KeyPair::generate().unwrap();
+    let above = params("Akar lain", 1);
+    let root = above.self_signed(&key).unwrap().pem();
+    let issuer = Issuer::new(above, key);
+    let key = KeyPair::generate().unwrap();
+    let signed = params("Di bawahnya", 0).signed_by(&key, &issuer).unwrap();
+    std::fs::write(world.pki("middle.pem"), signed.pem()).unwrap();
+    jembatan::identity::write_new(&world.pki("middle.key"), &key.serialize_pem(), true, false)
+        .unwrap();
+    root
+}
+
+/// Scenario: the CA of `[enrolment]` stands under another root than the hub's
+/// own certificate; the hub knows both.
+/// Guarantee: nobody could verify what it signs with what a line leads to, so
+/// nobody is invited, a line from before is not used up, and the log says at the
+/// start what is wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_that_nobody_could_verify_is_found_first() {
+    let mut world = enrolling(86_400);
+    register(&world.hub, NEW);
+    let line = invite(&world.hub, NEW, &[]);
+    let both = std::fs::read_to_string(world.pki("ca.pem")).unwrap() + &intermediate(&world);
+    std::fs::write(world.pki("both.pem"), both).unwrap();
+    let config = world.directory.path().join("hub.toml");
+    let before = std::fs::read_to_string(&config).unwrap();
+    let changed = before
+        .replace("roots = \"pki/ca.pem\"", "roots = \"pki/both.pem\"")
+        .replace("= \"pki/ca.", "= \"pki/middle.");
+    std::fs::write(&config, changed).unwrap();
+    world.hub.restart();
+    until("it says so at the start", || {
+        world.hub.log().contains("under another root")
+    });
+    refused(
+        &at(&world.hub, &["parties", "invite", NEW]),
+        &["under another root", "use a CA under the hub's root"],
+    );
+    let said = join(&world, &line, "node", &[]);
+    refused(&said, &["CA_UNAVAILABLE"]);
+    assert_eq!(state_of(&world.hub, &line), "INVITATION_STATE_OPEN");
+    std::fs::write(&config, before).unwrap();
+    world.hub.restart();
+    join(&world, &line, "node", &[]).good();
+}
+
 /// Scenario: the line is cut between "the hub has signed" and "the region has
 /// the answer"; the same line is run again, then by somebody else.
 /// Guarantee: the region is told to run it again, and joins with the key that it
@@ -390,6 +445,41 @@ async fn a_lost_answer_costs_nothing() {
     join(&world, &line, "node", &[]).good();
     assert_eq!(certificates(&world.hub, NEW).len(), 2);
     refused(&join(&world, &line, "thief", &[]), &["CODE_USED"]);
+}
+
+/// Scenario: a node that has joined makes a new key; the hub is not reached,
+/// then refuses the line, then takes a good one.
+/// Guarantee: the pair that works is not touched before the hub has answered
+/// and what it gave was checked; the key that was begun is the one that is used
+/// in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_key_leaves_the_working_pair_alone() {
+    let world = enrolling(86_400);
+    register(&world.hub, NEW);
+    let first = invite(&world.hub, NEW, &[]);
+    join(&world, &first, "node", &[]).good();
+    let pair = pair(&world, "node", NEW);
+    let working = std::fs::read_to_string(&pair).unwrap();
+    let key_of = |text: &str| {
+        let end = text.find("-----BEGIN CERTIFICATE").unwrap_or(text.len());
+        text[..end].to_owned()
+    };
+    let begun = pair.with_file_name(format!("{NEW}.pem.joining"));
+    let again = |line: &str| join(&world, line, "node", &["--force", "--new-key"]);
+
+    let line = invite(&world.hub, NEW, &[]);
+    let nobody = crate::support::free_port().to_string();
+    let dead = forged(&line, |line| line.addresses = vec![nobody]);
+    refused(&again(&dead), &["HUB_UNREACHABLE"]);
+    let key = std::fs::read_to_string(&begun).unwrap();
+    assert_ne!(key, key_of(&working));
+    refused(&again(&first), &["CODE_USED"]);
+    assert_eq!(std::fs::read_to_string(&pair).unwrap(), working);
+
+    again(&line).good();
+    let renewed = std::fs::read_to_string(&pair).unwrap();
+    assert_eq!(key_of(&renewed), key);
+    assert!(!begun.exists());
 }
 
 /// Scenario: the only way out is a proxy; of the hub's two addresses the first

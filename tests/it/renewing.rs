@@ -319,3 +319,52 @@ async fn who_may_not_connect_can_not_renew() {
     let found = reason(renew(&off, files, party).await);
     assert_eq!(found, (Code::FailedPrecondition, "ENROLMENT_OFF".into()));
 }
+
+/// Scenario: a party has joined; then the hub gets another CA, whose root
+/// everybody has, and the party renews what the old one issued; somebody renews
+/// a certificate that the old one issued by hand.
+/// Guarantee: what the hub has issued is renewed by whatever CA it has; what it
+/// has not issued is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_ca_goes_on_with_what_was_issued() {
+    let mut world = enrolling(86_400);
+    register(&world.hub, NEW);
+    let line = invite(&world.hub, NEW, &[]);
+    join(&world, &line, "node", &[]).good();
+    let directory = world.directory.path().join("pki2");
+    Authority::init(&directory, &domain(), crate::support::now(), false).unwrap();
+    let both = std::fs::read_to_string(world.pki("ca.pem")).unwrap()
+        + &std::fs::read_to_string(directory.join("ca.pem")).unwrap();
+    std::fs::write(world.pki("both.pem"), both).unwrap();
+    let config = world.directory.path().join("hub.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let text = text
+        .replace("roots = \"pki/ca.pem\"", "roots = \"pki/both.pem\"")
+        .replace("= \"pki/ca.", "= \"pki2/ca.");
+    std::fs::write(&config, text).unwrap();
+    world.hub.restart();
+
+    let pair = pair(&world, "node", NEW);
+    let files = Files {
+        certificate: pair.clone(),
+        key: pair,
+        roots: world.pki("both.pem"),
+        crls: Vec::new(),
+    };
+    renew(&world, files, NEW).await.unwrap();
+    assert_eq!(certificates(&world.hub, NEW).len(), 2);
+
+    let party = "pemda-33";
+    world.issue_party(party);
+    let by_hand = Files {
+        certificate: world.pki("pemda-33.pem"),
+        key: world.pki("pemda-33.key"),
+        roots: world.pki("both.pem"),
+        crls: Vec::new(),
+    };
+    let found = reason(renew(&world, by_hand, party).await);
+    assert_eq!(
+        found,
+        (Code::FailedPrecondition, "NOT_FROM_ENROLMENT".into())
+    );
+}

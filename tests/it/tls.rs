@@ -87,6 +87,7 @@ impl Lab {
     fn load(&self, files: &Files, subject: &Subject, at: Micros) -> Material {
         let purpose = match subject {
             Subject::Hub(_) => Purpose::Hub,
+            Subject::Door(_) => panic!("a door has no link"),
             Subject::Party(party) => Purpose::Party(party.clone()),
         };
         Material::load(files, &purpose, &domain(), at).unwrap()
@@ -460,7 +461,8 @@ async fn slow_handshakes_do_not_keep_others_out() {
     let lab = Lab::new();
     let options = ListenerOptions {
         max_handshakes: 2,
-        handshake_timeout: Duration::from_millis(400),
+        // Longer than an honest one takes on a machine that is busy.
+        handshake_timeout: Duration::from_secs(2),
         ..ListenerOptions::default()
     };
     let hub = Port::open(lab.good(&hub_subject()), "127.0.0.1:0", options).await;
@@ -475,7 +477,11 @@ async fn slow_handshakes_do_not_keep_others_out() {
         assert!(closed.unwrap().is_err(), "thrown out without a word");
     }
     let noted = BTreeMap::from([("HANDSHAKE_TIMEOUT", 2)]);
-    assert_eq!(hub.refused().await, noted);
+    // Each is noted after it was thrown out, and maybe a moment later.
+    eventually("both are noted", || async {
+        hub.refusals.counts() == noted
+    })
+    .await;
 }
 
 /// Scenario: the hub listens on IPv6 loopback, and its certificate carries

@@ -19,8 +19,9 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
+use tokio_rustls::client::TlsStream;
 use tonic::{Code, Status};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt as _;
@@ -28,7 +29,7 @@ use tonic_types::StatusExt as _;
 use crate::{
     cli::at,
     joining::{NEW, enrolling, forged, invite, join, parsed, register},
-    support::{World, python_with_protobuf},
+    support::{World, eventually, python_with_protobuf},
 };
 
 async fn visiting(world: &World, line: &str) -> Visit {
@@ -111,9 +112,13 @@ async fn a_visitor_can_join_and_nothing_else() {
     }
 }
 
-/// TLS without a certificate, with these protocols; what the hub answers to the
-/// beginning of HTTP/2.
-async fn knock(world: &World, protocols: &[&[u8]]) -> Result<usize, String> {
+/// TLS without a certificate, with these protocols, from an address of this
+/// machine.
+async fn shake_hands(
+    world: &World,
+    from: &str,
+    protocols: &[&[u8]],
+) -> Result<TlsStream<TcpStream>, String> {
     let mut roots = RootCertStore::empty();
     let pem = std::fs::read(world.pki("ca.pem")).unwrap();
     roots
@@ -127,10 +132,16 @@ async fn knock(world: &World, protocols: &[&[u8]]) -> Result<usize, String> {
         .with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|found| found.to_vec()).collect();
     let name = ServerName::try_from("localhost").unwrap();
-    let stream = TcpStream::connect(world.links()).await.unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+    let stream = socket.connect(world.links()).await.unwrap();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let shaken = connector.connect(name, stream).await;
-    let mut stream = shaken.map_err(|error| error.to_string())?;
+    shaken.map_err(|error| error.to_string())
+}
+
+/// How many bytes the hub answers to the beginning of HTTP/2.
+async fn knock(mut stream: TlsStream<TcpStream>) -> Result<usize, String> {
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     stream
         .write_all(preface)
@@ -141,6 +152,11 @@ async fn knock(world: &World, protocols: &[&[u8]]) -> Result<usize, String> {
     read.map_err(|error| error.to_string())
 }
 
+/// Both, from the usual address.
+async fn come(world: &World, protocols: &[&[u8]]) -> Result<usize, String> {
+    knock(shake_hands(world, "127.0.0.1", protocols).await?).await
+}
+
 /// Scenario: callers without certificate who say nothing of joining, who say
 /// that they come for both, and who come to join; a hub that lets people join.
 /// Guarantee: only who comes to join and for nothing else gets past TLS; the
@@ -149,16 +165,52 @@ async fn knock(world: &World, protocols: &[&[u8]]) -> Result<usize, String> {
 async fn the_port_stays_closed_to_others() {
     let world = enrolling(86_400);
     for protocols in [&[b"h2".as_slice()][..], &[], &[JOIN_PROTOCOL, b"h2"]] {
-        let found = knock(&world, protocols).await;
+        let found = come(&world, protocols).await;
         assert!(found.is_err(), "{protocols:?}: {found:?}");
     }
-    assert!(knock(&world, &[JOIN_PROTOCOL]).await.unwrap() > 0);
+    assert!(come(&world, &[JOIN_PROTOCOL]).await.unwrap() > 0);
     crate::cli::until("the hub says why", || {
         world.hub.log().contains("NO_CERTIFICATE")
     });
     let off = World::new();
-    let found = knock(&off, &[JOIN_PROTOCOL]).await;
+    let found = come(&off, &[JOIN_PROTOCOL]).await;
     assert!(found.is_err(), "{found:?}");
+}
+
+/// Scenario: one address opens visits and says nothing on them; more come from
+/// there, one comes from another address; then one of the first leaves.
+/// Guarantee: an address has four visits and no more, whoever comes from
+/// elsewhere is let in meanwhile, the hub's log says why others were not, and a
+/// place that was left can be taken again.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_can_not_keep_others_from_joining() {
+    let world = enrolling(86_400);
+    let visit = |from: &'static str| shake_hands(&world, from, &[JOIN_PROTOCOL]);
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(visit("127.0.0.1").await.unwrap());
+    }
+    // A visitor has its place when its handshake is over at the hub, which may
+    // be a moment later than here.
+    let is_out = |found: Result<usize, String>| matches!(found, Ok(0) | Err(_));
+    eventually("the fifth is refused", async || {
+        is_out(come(&world, &[JOIN_PROTOCOL]).await)
+    })
+    .await;
+    assert!(is_out(come(&world, &[JOIN_PROTOCOL]).await));
+    let elsewhere = knock(visit("127.0.0.2").await.unwrap()).await;
+    assert!(elsewhere.unwrap() > 0, "another address is let in");
+    eventually("the log says why", async || {
+        world.hub.log().contains("TOO_MANY_VISITORS")
+    })
+    .await;
+    drop(silent.pop());
+    eventually("a place that was left is taken", async || {
+        come(&world, &[JOIN_PROTOCOL])
+            .await
+            .is_ok_and(|answer| answer > 0)
+    })
+    .await;
 }
 
 /// Scenario: a foreign client (Python grpcio) with the right root and no

@@ -5,9 +5,13 @@ use std::{path::Path, pin::Pin, sync::Arc, time::Duration, time::Instant};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming, transport::Server};
+use tonic::{
+    Request, Response, Status, Streaming,
+    transport::{Channel, Server},
+};
 
 use crate::{
     cli::now,
@@ -30,6 +34,8 @@ const PER_FRAME: usize = 64;
 const ENTRIES: usize = 400_000;
 /// Rows of one commit.
 const PER_COMMIT: usize = 256;
+/// Frames, and commits, one after the other.
+const ONE_BY_ONE: usize = 2_000;
 
 struct Sink;
 
@@ -50,9 +56,13 @@ impl ExchangeService for Sink {
     }
 }
 
-/// A tonic stream over the same mutual TLS: frames of 64 entries, each frame
-/// answered, nothing stored.
-pub(super) async fn stream(lab: &Path, entry_bytes: usize) -> anyhow::Result<Ceiling> {
+/// A tonic stream over the same mutual TLS, nothing stored: frames of 64
+/// entries, each frame answered; and frames of one entry, each sent when the
+/// one before was answered.
+pub(super) async fn stream(
+    lab: &Path,
+    entry_bytes: usize,
+) -> anyhow::Result<(Ceiling, Vec<Duration>)> {
     let domain = TrustDomain::parse("jembatan.example")?;
     let material = |name: &str, purpose: Purpose| {
         let files = Files {
@@ -91,14 +101,15 @@ pub(super) async fn stream(lab: &Path, entry_bytes: usize) -> anyhow::Result<Cei
         event: Bytes::from(vec![7; entry_bytes]),
         ..v1::Entry::default()
     };
-    let request = v1::ExchangeRequest {
+    let frame_of = |count| v1::ExchangeRequest {
         frame: Some(v1::Frame {
             kind: Some(v1::frame::Kind::Entries(v1::Entries {
-                entries: vec![entry; PER_FRAME],
+                entries: vec![entry.clone(); count],
                 ..v1::Entries::default()
             })),
         }),
     };
+    let request = frame_of(PER_FRAME);
     let frames = ENTRIES / PER_FRAME;
     let cpu = usage::cpu_seconds(std::process::id());
     let began = Instant::now();
@@ -115,26 +126,59 @@ pub(super) async fn stream(lab: &Path, entry_bytes: usize) -> anyhow::Result<Cei
         answered == frames,
         "{answered} of {frames} frames were answered"
     );
+    let round_trips = round_trips(&mut client, frame_of(1)).await?;
     server.abort();
     stop.cancel();
     let entries = (frames * PER_FRAME) as f64;
-    Ok(Ceiling {
+    let ceiling = Ceiling {
         per_second: entries / took,
         cpu_micros: cpu * 1e6 / entries,
-    })
+    };
+    Ok((ceiling, round_trips))
+}
+
+/// How long each frame takes there and back, sorted.
+async fn round_trips(
+    client: &mut ExchangeServiceClient<Channel>,
+    request: v1::ExchangeRequest,
+) -> anyhow::Result<Vec<Duration>> {
+    let (sender, requests) = mpsc::channel(1);
+    let mut answers = client
+        .exchange(ReceiverStream::new(requests))
+        .await?
+        .into_inner();
+    let asking = tokio::spawn(async move {
+        let mut took = Vec::with_capacity(ONE_BY_ONE);
+        for _ in 0..ONE_BY_ONE {
+            let began = Instant::now();
+            sender.send(request.clone()).await?;
+            answers.message().await?;
+            took.push(began.elapsed());
+        }
+        anyhow::Ok(took)
+    });
+    let mut took = asking.await??;
+    took.sort_unstable();
+    Ok(took)
 }
 
 /// SQLite by itself: a sequential row of this size and a random narrow key,
-/// 256 a commit, write-ahead log, `synchronous=FULL`.
-pub(super) async fn sqlite(lab: &Path, row_bytes: usize) -> anyhow::Result<Ceiling> {
+/// 256 a commit, write-ahead log, `synchronous=FULL`; and how long a commit of
+/// one row takes.
+pub(super) async fn sqlite(lab: &Path, row_bytes: usize) -> anyhow::Result<(Ceiling, Duration)> {
     let directory = lab.join("ceiling");
     std::fs::create_dir_all(&directory)?;
     let cpu = usage::cpu_seconds(std::process::id());
     let work = move || group_commit_ceiling(&directory, ENTRIES, row_bytes, PER_COMMIT);
     let took = tokio::task::spawn_blocking(work).await??;
     let cpu = usage::cpu_seconds(std::process::id()) - cpu;
-    Ok(Ceiling {
+    let single = lab.join("ceiling-single");
+    std::fs::create_dir_all(&single)?;
+    let work = move || group_commit_ceiling(&single, ONE_BY_ONE, row_bytes, 1);
+    let singly = tokio::task::spawn_blocking(work).await??;
+    let ceiling = Ceiling {
         per_second: ENTRIES as f64 / took.as_secs_f64(),
         cpu_micros: cpu * 1e6 / ENTRIES as f64,
-    })
+    };
+    Ok((ceiling, singly / ONE_BY_ONE as u32))
 }

@@ -64,6 +64,10 @@ impl Templates {
         total as f64 / self.complaints.len() as f64
     }
 
+    pub(super) fn complaints(&self) -> &[v1::NewComplaint] {
+        &self.complaints
+    }
+
     fn handover(&self, run: &str, number: u64) -> v1::Handover {
         let template = &self.complaints[number as usize % self.complaints.len()];
         let mut complaint = template.clone();
@@ -119,6 +123,53 @@ async fn one_stream(
         }
     }
     Ok(())
+}
+
+/// How far the hub's acknowledgements have come, over time.
+pub(super) struct Pace {
+    samples: Vec<(Duration, u64)>,
+}
+
+/// How often the pace is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+impl Pace {
+    /// Looks until `through` is acknowledged, while somebody else hands over.
+    pub(super) async fn until(node: &Node, through: u64) -> anyhow::Result<Self> {
+        let began = Instant::now();
+        let mut samples = Vec::new();
+        loop {
+            let found = standing(node).await?.acknowledged;
+            samples.push((began.elapsed(), found));
+            if found >= through {
+                return Ok(Self { samples });
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Acknowledged a second in a part of the run, from one share of it to another.
+    pub(super) fn between(&self, from: f64, to: f64) -> f64 {
+        let (Some(first), Some(last)) = (self.samples.first(), self.samples.last()) else {
+            return 0.0;
+        };
+        let events = (last.1 - first.1) as f64;
+        let when = |share: f64| {
+            let wanted = first.1 as f64 + events * share;
+            let later = self.samples.iter().position(|(_, at)| *at as f64 >= wanted);
+            let later = later.unwrap_or(self.samples.len() - 1);
+            let (t1, n1) = self.samples[later];
+            let (t0, n0) = self.samples[later.saturating_sub(1)];
+            let step = (n1 - n0) as f64;
+            let part = if step > 0.0 {
+                (wanted - n0 as f64) / step
+            } else {
+                1.0
+            };
+            t0.as_secs_f64() + (t1.as_secs_f64() - t0.as_secs_f64()) * part
+        };
+        events * (to - from) / (when(to) - when(from)).max(1e-9)
+    }
 }
 
 /// What a node says of its submissions.
@@ -197,19 +248,24 @@ async fn one(gateway: &mut Gateway, handover: v1::Handover) -> anyhow::Result<()
 /// One after the other for a while: how many in a second, and how long each.
 pub(super) async fn one_at_a_time(
     node: &Node,
-    templates: &Templates,
-    run: &str,
+    templates: &std::sync::Arc<Templates>,
+    run: &'static str,
     during: Duration,
 ) -> anyhow::Result<(f64, Vec<Duration>)> {
     let mut gateway = node.gateway().await?;
-    let began = Instant::now();
-    let mut took = Vec::new();
-    while began.elapsed() < during {
-        let this = Instant::now();
-        one(&mut gateway, templates.handover(run, took.len() as u64)).await?;
-        took.push(this.elapsed());
-    }
-    let per_second = took.len() as f64 / began.elapsed().as_secs_f64();
+    let templates = templates.clone();
+    // On the threads of the connection: the way there is the generator's.
+    let asking = tokio::spawn(async move {
+        let began = Instant::now();
+        let mut took = Vec::new();
+        while began.elapsed() < during {
+            let this = Instant::now();
+            one(&mut gateway, templates.handover(run, took.len() as u64)).await?;
+            took.push(this.elapsed());
+        }
+        anyhow::Ok((took.len() as f64 / began.elapsed().as_secs_f64(), took))
+    });
+    let (per_second, mut took) = asking.await??;
     took.sort_unstable();
     Ok((per_second, took))
 }

@@ -2,37 +2,51 @@
 //! adapter as separate processes over mutual TLS, both fully durable.
 
 mod ceilings;
+mod fleet;
 mod load;
 mod report;
 mod usage;
 
-use std::{path::PathBuf, sync::Arc, time::Duration, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+    time::Instant,
+};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::{
     Done,
     lab::{self, LabDirectory, Node},
 };
-use load::Templates;
+use load::{Pace, Templates};
 use report::{Backlog, Ceilings, Cost, Latency, Report, Throughput};
 
 /// The party that sends.
 const PARTY: &str = "pemda-33.74";
+/// Complaints from which on a run says how fast it began and ended.
+const LONG_RUN: u64 = 1_000_000;
 
 /// Measures end to end: from the hand-over at the adapter's door to the hub's
 /// durable acknowledgement, `synchronous=FULL` at both ends, deduplicated,
 /// decided, over mutual TLS 1.3 on loopback.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Examples:
   jembatan bench
   jembatan bench --json > figures.json
-  jembatan bench --events 1000000 --seconds 20
+  jembatan bench --events 5000000      also how fast the last tenth was: does a full store slow down?
   jembatan bench --backlog 1000000     what piles up while the hub is away, and drains
+  jembatan bench fleet                 one hub with 1, 50 and 1000 parties
 The figures are of this machine and this moment: nodes, generator and kernel
-share its processors. The ceilings of the same run say what it could do.")]
+share its processors. The ceilings of the same run say what it could do."
+)]
 pub(super) struct Bench {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// Complaints of the throughput run
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     events: u64,
@@ -62,17 +76,20 @@ pub(super) struct Bench {
     keep: Option<PathBuf>,
 }
 
+/// What else can be measured.
+#[derive(Debug, Subcommand)]
+enum Other {
+    /// One hub with many parties: speed, memory, and how all come back
+    Fleet(fleet::Fleet),
+}
+
 impl Bench {
-    pub(super) async fn run(self) -> anyhow::Result<Done> {
-        let mut directory = LabDirectory::new(self.keep.as_deref())?;
-        let outcome = self.measure(&directory).await;
-        let report = outcome.map_err(|error| {
-            directory.is_kept = true;
-            error.context(format!(
-                "the benchmark failed; stores and logs are in {}",
-                directory.path.display()
-            ))
-        })?;
+    pub(super) async fn run(mut self) -> anyhow::Result<Done> {
+        if let Some(Other::Fleet(fleet)) = self.other.take() {
+            return fleet.run().await;
+        }
+        let directory = LabDirectory::new(self.keep.as_deref())?;
+        let report = lab::benchmark(directory, async |path| self.measure(path).await).await?;
         if self.json {
             println!("{}", serde_json::to_string(&report)?);
         } else {
@@ -81,9 +98,8 @@ impl Bench {
         Ok(Done::All)
     }
 
-    async fn measure(&self, directory: &LabDirectory) -> anyhow::Result<Report> {
+    async fn measure(&self, path: &Path) -> anyhow::Result<Report> {
         let templates = Arc::new(Templates::of_size(self.size as usize)?);
-        let path = &directory.path;
         lab::certificates(path, &[PARTY])?;
         std::fs::write(
             path.join("directory.toml"),
@@ -144,9 +160,13 @@ impl Bench {
             None
         } else {
             self.say("ceilings");
+            let (tonic_stream, frames) = ceilings::stream(path, self.size as usize).await?;
+            let (sqlite, commit) = ceilings::sqlite(path, self.size as usize).await?;
             Some(Ceilings {
-                tonic_stream: ceilings::stream(path, self.size as usize).await?,
-                sqlite: ceilings::sqlite(path, self.size as usize).await?,
+                tonic_stream,
+                sqlite,
+                round_trip: Latency::of(&frames),
+                commit_ms: millis(commit),
             })
         };
         Ok(Report {
@@ -185,8 +205,18 @@ impl Bench {
         let before = load::standing(adapter).await?.head;
         let cpu_before = cpu();
         let began = Instant::now();
-        load::hand_over(adapter, templates, "t", self.events, self.streams).await?;
-        let stored = began.elapsed();
+        let handing_over = async {
+            load::hand_over(adapter, templates, "t", self.events, self.streams).await?;
+            anyhow::Ok(began.elapsed())
+        };
+        // The pace only where it has the time to change.
+        let (stored, pace) = if self.events >= LONG_RUN {
+            let looking = Pace::until(adapter, before + self.events);
+            let (stored, pace) = tokio::try_join!(handing_over, looking)?;
+            (stored, Some(pace))
+        } else {
+            (handing_over.await?, None)
+        };
         load::acknowledged_through(adapter, before + self.events, false).await?;
         let acknowledged = began.elapsed();
         load::acknowledged_through(adapter, before + self.events, true).await?;
@@ -198,6 +228,8 @@ impl Bench {
             stored_per_second: per_second(stored),
             acknowledged_per_second: per_second(acknowledged),
             decided_per_second: per_second(began.elapsed()),
+            first_tenth_per_second: pace.as_ref().map(|pace| pace.between(0.0, 0.1)),
+            last_tenth_per_second: pace.as_ref().map(|pace| pace.between(0.9, 1.0)),
             hub_cpu_micros: micros(cpu_after.0, cpu_before.0),
             adapter_cpu_micros: micros(cpu_after.1, cpu_before.1),
             generator_cpu_micros: micros(cpu_after.2, cpu_before.2),

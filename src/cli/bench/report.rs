@@ -28,6 +28,11 @@ pub(super) struct Throughput {
     pub(super) acknowledged_per_second: f64,
     /// And every decision is on the adapter's disk.
     pub(super) decided_per_second: f64,
+    /// Acknowledged in the first and the last tenth of a long run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) first_tenth_per_second: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) last_tenth_per_second: Option<f64>,
     pub(super) hub_cpu_micros: f64,
     pub(super) adapter_cpu_micros: f64,
     pub(super) generator_cpu_micros: f64,
@@ -82,6 +87,18 @@ pub(super) struct Ceilings {
     pub(super) tonic_stream: Ceiling,
     /// Rows of the same size by themselves, 256 a commit, full sync.
     pub(super) sqlite: Ceiling,
+    /// One frame there and back over the same mutual TLS, nothing stored.
+    pub(super) round_trip: Latency,
+    /// One row by itself in SQLite, full sync.
+    pub(super) commit_ms: f64,
+}
+
+impl Ceilings {
+    /// What one at a time can't go below: from the caller to the node and on
+    /// to the hub, a commit at each, and back.
+    fn one_at_a_time_ms(&self) -> f64 {
+        2.0 * (self.round_trip.p50_ms + self.commit_ms)
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -112,6 +129,8 @@ impl Report {
             stored_per_second,
             acknowledged_per_second,
             decided_per_second,
+            first_tenth_per_second,
+            last_tenth_per_second,
             hub_cpu_micros,
             adapter_cpu_micros,
             generator_cpu_micros,
@@ -134,6 +153,12 @@ impl Report {
             "decided, and the decision on the adapter's disk",
             &format!("{decided_per_second:.0}/s"),
         );
+        if let (Some(first), Some(last)) = (first_tenth_per_second, last_tenth_per_second) {
+            row(
+                "acknowledged in the first and the last tenth",
+                &format!("{first:.0}/s, {last:.0}/s: {:.0} %", last / first * 100.0),
+            );
+        }
         row(
             "CPU an event",
             &format!(
@@ -208,12 +233,28 @@ impl Report {
                     ceilings.sqlite.per_second, ceilings.sqlite.cpu_micros
                 ),
             );
+            row(
+                "one frame there and back, no storage",
+                &ceilings.round_trip.text(),
+            );
+            row(
+                "SQLite alone, one row a commit, full sync",
+                &format!("{:.2} ms", ceilings.commit_ms),
+            );
+            row(
+                "so one at a time, twice each",
+                &format!(
+                    "{:.2} ms, {:.0}/s",
+                    ceilings.one_at_a_time_ms(),
+                    1e3 / ceilings.one_at_a_time_ms()
+                ),
+            );
         }
     }
 }
 
 impl Latency {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         format!(
             "p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms ({} samples)",
             self.p50_ms, self.p99_ms, self.p999_ms, self.samples
@@ -221,10 +262,10 @@ impl Latency {
     }
 }
 
-fn row(name: &str, figure: &str) {
+pub(super) fn row(name: &str, figure: &str) {
     println!("  {name:<50} {figure}");
 }
 
-fn mebi(bytes: u64) -> String {
+pub(super) fn mebi(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0))
 }

@@ -21,7 +21,7 @@ use crate::{
     domain::{Digest, InvitationLine, Micros},
     identity::{
         Files, Material, PeerIdentity, Purpose, TrustDomain, certificates_pem, make_directory,
-        new_key, request_for, write_new,
+        new_key, put_in_place, request_for, write_new,
     },
     transport::{DialOptions, Proxy},
     wire::{micros, v1},
@@ -103,6 +103,7 @@ impl Join {
         let directory = std::path::absolute(self.data_dir.join("identity"))?;
         make_directory(&self.data_dir)?;
         make_directory(&directory)?;
+        give_to_owner(&self.data_dir, &[&directory])?;
         let party = &invitation.party;
         let pair = directory.join(format!("{party}.pem"));
         let roots = directory.join("roots.pem");
@@ -150,9 +151,9 @@ impl Join {
                 skew / 1_000_000
             )
         })?;
-        give_to_owner(&self.data_dir, &[&directory, &new_pair, &new_roots])?;
+        give_to_owner(&self.data_dir, &[&new_pair, &new_roots])?;
         for (new, place) in [(&new_roots, &roots), (&new_pair, &pair)] {
-            fs::rename(new, place).with_context(|| place.display().to_string())?;
+            put_in_place(new, place)?;
         }
         let is_unary = answer.mode == v1::PartyMode::Unary as i32;
         ask::try_out(&ways, &material, &trust_domain, is_unary).await?;
@@ -227,14 +228,21 @@ fn keep(
 }
 
 /// Whoever runs this as root writes for the node's own user: the one whose
-/// directory it is.
+/// directory it is. That user can put a link in the place of what was written:
+/// it is never followed.
 fn give_to_owner(data_dir: &Path, paths: &[&Path]) -> anyhow::Result<()> {
-    use std::os::unix::fs::{MetadataExt as _, chown};
+    use std::os::unix::fs::{MetadataExt as _, lchown};
     let owner = fs::metadata(data_dir).with_context(|| data_dir.display().to_string())?;
     for path in paths {
-        let found = fs::metadata(path).with_context(|| path.display().to_string())?;
+        let found = fs::symlink_metadata(path).with_context(|| path.display().to_string())?;
         if (found.uid(), found.gid()) != (owner.uid(), owner.gid()) {
-            chown(path, Some(owner.uid()), Some(owner.gid())).with_context(|| {
+            anyhow::ensure!(
+                !found.is_symlink(),
+                "{} is a symbolic link, and is not given to the owner of {}: put what it leads to in its place, or run this as that user",
+                path.display(),
+                data_dir.display()
+            );
+            lchown(path, Some(owner.uid()), Some(owner.gid())).with_context(|| {
                 format!(
                     "{} can't be given to the owner of {}: do this as root, or as that user",
                     path.display(),
@@ -286,4 +294,41 @@ fn say(
             .display()
             .to_string(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scenario: root runs `join` for a user whose data directory has a link to
+    /// root's own file where the pair should be; and one to root's directory.
+    /// Guarantee: what the links lead to stays root's, and it is said why.
+    /// (Needs root: nobody else gives files away.)
+    #[test]
+    fn links_are_not_followed() {
+        use std::os::unix::fs::{MetadataExt as _, chown, symlink};
+        let place = tempfile::tempdir().unwrap();
+        let data = place.path().join("data");
+        fs::create_dir(&data).unwrap();
+        if chown(&data, Some(4_242), Some(4_242)).is_err() {
+            return;
+        }
+        let (secret, aside) = (place.path().join("shadow"), place.path().join("etc"));
+        fs::write(&secret, "root's").unwrap();
+        fs::create_dir(&aside).unwrap();
+        let (pair, directory) = (data.join("kl-pu.pem"), data.join("identity"));
+        symlink(&secret, &pair).unwrap();
+        symlink(&aside, &directory).unwrap();
+        for path in [&pair, &directory] {
+            let error = give_to_owner(&data, &[path]).unwrap_err();
+            assert!(error.to_string().contains("symbolic link"), "{error:#}");
+        }
+        for path in [&secret, &aside] {
+            assert_eq!(fs::metadata(path).unwrap().uid(), 0);
+        }
+        let own = data.join("own.pem");
+        fs::write(&own, "").unwrap();
+        give_to_owner(&data, &[&own]).unwrap();
+        assert_eq!(fs::metadata(&own).unwrap().uid(), 4_242);
+    }
 }

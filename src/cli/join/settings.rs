@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -11,7 +11,7 @@ use anyhow::Context as _;
 
 use crate::{
     config::{ADAPTER_FILE, AdapterConfig, parse},
-    identity::write_new,
+    identity::{Rights, write_for, write_new},
 };
 
 use super::Joined;
@@ -40,25 +40,37 @@ pub(super) fn write(joined: &Joined, path: &Path) -> anyhow::Result<PathBuf> {
         .proxy
         .as_ref()
         .is_some_and(|proxy| proxy.contains('@'));
-    let owner = owner_of(&path);
-    write_new(&path, &text, is_secret, true)?;
-    if is_secret && let Some((group, mode)) = owner {
-        // The node's own user has to read it.
-        std::os::unix::fs::chown(&path, None, Some(group))
-            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(mode)))
-            .with_context(|| path.display().to_string())?;
+    let given = rights_of(&path).filter(|_| is_secret);
+    match given.map(|rights| write_for(&path, &text, rights)) {
+        Some(Ok(())) => {}
+        Some(Err(error)) => {
+            write_new(&path, &text, true, true)?;
+            eprintln!(
+                "{error}. So that nobody else reads the proxy's password it is yours alone now: give it to the node's own user."
+            );
+        }
+        None => write_new(&path, &text, is_secret, true)?,
     }
     Ok(path)
 }
 
-/// Whose settings they are: those of the file that is there, else of the
-/// directory's group, which may read them and nobody else.
-fn owner_of(path: &Path) -> Option<(u32, u32)> {
+/// Who may read settings with a secret: whoever could read those that are
+/// there, without the rest of the world; else the directory's group, which is
+/// that of the node's own user.
+fn rights_of(path: &Path) -> Option<Rights> {
     if let Ok(found) = fs::metadata(path) {
-        return Some((found.gid(), found.mode() & 0o640));
+        return Some(Rights {
+            user: Some(found.uid()),
+            group: Some(found.gid()),
+            mode: found.mode() & 0o640,
+        });
     }
     let directory = fs::metadata(path.parent()?).ok()?;
-    Some((directory.gid(), 0o640))
+    Some(Rights {
+        user: None,
+        group: Some(directory.gid()),
+        mode: 0o640,
+    })
 }
 
 fn free_beside(path: &Path) -> PathBuf {
@@ -139,14 +151,8 @@ mod tests {
         identity::TrustDomain,
     };
 
-    /// Scenario: a line with two addresses, a proxy with a password, paths with
-    /// a blank; written twice over settings that are there.
-    /// Guarantee: the file reads as what was said, keeps every sentence of the
-    /// documented one, and what was there before is kept both times.
-    #[test]
-    fn settings_say_what_the_line_said() {
-        let place = tempfile::tempdir().unwrap();
-        let joined = Joined {
+    fn joined(place: &Path) -> Joined {
+        Joined {
             line: InvitationLine {
                 party: PartyId::parse("kl-pu").unwrap(),
                 addresses: vec!["a.example:1".to_owned(), "[::1]:2".to_owned()],
@@ -155,13 +161,23 @@ mod tests {
                 expires_at: Micros(0),
             },
             trust_domain: TrustDomain::parse("uji.example").unwrap(),
-            data_dir: place.path().join("my data"),
-            pair: place.path().join("my data/identity/kl-pu.pem"),
-            roots: place.path().join("my data/identity/roots.pem"),
+            data_dir: place.join("my data"),
+            pair: place.join("my data/identity/kl-pu.pem"),
+            roots: place.join("my data/identity/roots.pem"),
             proxy: Some("http://dinas:rahasia@proxy.example:3128".to_owned()),
             hub_name: None,
             time_zone: "Asia/Jayapura".to_owned(),
-        };
+        }
+    }
+
+    /// Scenario: a line with two addresses, a proxy with a password, paths with
+    /// a blank; written twice over settings that are there.
+    /// Guarantee: the file reads as what was said, keeps every sentence of the
+    /// documented one, and what was there before is kept both times.
+    #[test]
+    fn settings_say_what_the_line_said() {
+        let place = tempfile::tempdir().unwrap();
+        let joined = joined(place.path());
         let path = place.path().join("adapter.toml");
         fs::write(&path, "before").unwrap();
         write(&joined, &path).unwrap();
@@ -188,5 +204,41 @@ mod tests {
         let kept = |name: &str| fs::read_to_string(place.path().join(name)).unwrap();
         assert_eq!(kept("adapter.toml.old"), "before");
         assert_eq!(kept("adapter.toml.old.1"), written);
+    }
+
+    /// Scenario: settings with a proxy's password go into a directory of another
+    /// group, as `/etc/jembatan` is; over settings of another user that the
+    /// world can read; without a password.
+    /// Guarantee: the node's own user can read them, the world can't, the copy
+    /// of what was there is no more readable than that was; without a secret
+    /// they are as any settings are. (Another user and group need root; for
+    /// others the modes alone are looked at.)
+    #[test]
+    fn a_password_is_for_the_node_alone() {
+        use std::os::unix::fs::{PermissionsExt as _, chown};
+        const SERVICE: u32 = 4_242;
+        let place = tempfile::tempdir().unwrap();
+        let mut joined = joined(place.path());
+        let own = fs::metadata(place.path()).unwrap();
+        let is_root = chown(place.path(), None, Some(SERVICE)).is_ok();
+        let group = if is_root { SERVICE } else { own.gid() };
+        let rights = |path: &Path| {
+            let found = fs::metadata(path).unwrap();
+            (found.uid(), found.gid(), found.mode() & 0o777)
+        };
+        let path = place.path().join("adapter.toml");
+        write(&joined, &path).unwrap();
+        assert_eq!(rights(&path), (own.uid(), group, 0o640));
+
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).unwrap();
+        let user = if is_root { SERVICE } else { own.uid() };
+        chown(&path, Some(user), None).unwrap();
+        write(&joined, &path).unwrap();
+        assert_eq!(rights(&path), (user, group, 0o600));
+
+        joined.proxy = None;
+        let open = place.path().join("open.toml");
+        write(&joined, &open).unwrap();
+        assert_eq!(rights(&open).2, 0o644);
     }
 }

@@ -6,6 +6,7 @@ mod node;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -15,9 +16,14 @@ use crate::{
     identity::{Authority, Lifetime, Subject, TrustDomain, write_new},
 };
 
-use super::now;
+use super::{now, serve::on_signal};
 
 pub(super) use node::Node;
+
+/// Trust domain of every laboratory.
+pub(super) const TRUST_DOMAIN: &str = "jembatan.example";
+/// How long killed nodes may take to be gone.
+const KILLED: Duration = Duration::from_millis(300);
 
 /// A directory that goes away at the end, unless it is to be kept.
 pub(super) struct LabDirectory {
@@ -55,9 +61,35 @@ impl Drop for LabDirectory {
     }
 }
 
+/// Runs a benchmark in a directory, which stays for whoever looks why it
+/// failed. A signal ends it with all nodes that it has started, and leaves
+/// nothing behind.
+pub(super) async fn benchmark<T>(
+    mut directory: LabDirectory,
+    run: impl AsyncFnOnce(&Path) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let stop = on_signal()?;
+    let path = directory.path.clone();
+    let outcome = tokio::select! {
+        outcome = run(&path) => outcome,
+        () = stop.cancelled() => {
+            // What ran has been dropped by now, and its nodes were killed with it.
+            tokio::time::sleep(KILLED).await;
+            anyhow::bail!("interrupted before its end");
+        }
+    };
+    outcome.map_err(|error| {
+        directory.is_kept = true;
+        error.context(format!(
+            "the benchmark failed; stores and logs are in {}",
+            path.display()
+        ))
+    })
+}
+
 /// A CA in `pki/`, with certificates for the hub and these parties.
 pub(super) fn certificates(directory: &Path, parties: &[&str]) -> anyhow::Result<()> {
-    let domain = TrustDomain::parse("jembatan.example")?;
+    let domain = TrustDomain::parse(TRUST_DOMAIN)?;
     let pki = directory.join("pki");
     let authority = Authority::init(&pki, &domain, now(), false)?;
     let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];

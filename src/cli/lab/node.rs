@@ -17,8 +17,10 @@ use tokio::{
 
 use crate::cli::client::{DoorArgs, Gateway, Health};
 
-/// Longest start.
-const START: Duration = Duration::from_secs(20);
+/// Longest start: a hub may have thousands of parties to register.
+const START: Duration = Duration::from_secs(60);
+/// Longest stop.
+const STOP: Duration = Duration::from_secs(10);
 
 /// What a node prints once it serves.
 #[derive(Debug, Deserialize)]
@@ -91,15 +93,32 @@ impl Node {
         Ok(())
     }
 
+    /// Asks it to stop, waits, and starts it again at once.
+    pub(in crate::cli) async fn restart_in_order(&mut self) -> anyhow::Result<()> {
+        let ended = self.end().await;
+        anyhow::ensure!(
+            ended,
+            "the {} did not stop within {} s",
+            self.role,
+            STOP.as_secs()
+        );
+        self.restart().await
+    }
+
     /// Asks it to stop, and waits.
     pub(in crate::cli) async fn stop(mut self) {
+        self.end().await;
+    }
+
+    /// Whether it ended in time.
+    async fn end(&mut self) -> bool {
         if let Some(pid) = self.child.id() {
             let _ = Command::new("kill")
                 .args(["-TERM", &pid.to_string()])
                 .status()
                 .await;
         }
-        let _ = timeout(Duration::from_secs(10), self.child.wait()).await;
+        timeout(STOP, self.child.wait()).await.is_ok()
     }
 
     pub(in crate::cli) fn log(&self) -> &Path {

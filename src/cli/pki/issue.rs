@@ -18,13 +18,14 @@ use super::{super::now, Common, Whose, with_ending};
 #[command(after_help = "\
 Examples:
   jembatan pki issue --dir ca --hub --name hub.example --name 10.0.0.5
-  jembatan pki issue --dir lab --party pemda-33.74      for labs: the key is made here")]
+  jembatan pki issue --dir lab --party pemda-33.74      for labs: the key is made here
+  jembatan pki issue --dir ca --door --name node.kota.example --out /etc/jembatan")]
 pub(in crate::cli) struct Issue {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
     whose: Whose,
-    /// DNS name or IP address of the hub (may be repeated)
+    /// DNS name or IP address of the hub, or of the door (may be repeated)
     #[arg(long)]
     name: Vec<String>,
     /// Days that it is valid
@@ -64,7 +65,7 @@ pub(in crate::cli) struct Sign {
     common: Common,
     #[command(flatten)]
     whose: Whose,
-    /// DNS name or IP address of the hub (may be repeated)
+    /// DNS name or IP address of the hub, or of the door (may be repeated)
     #[arg(long)]
     name: Vec<String>,
     /// The request

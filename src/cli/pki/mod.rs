@@ -26,6 +26,7 @@ use super::{
 Examples:
   (hub)    jembatan pki init --dir ca
   (hub)    jembatan pki issue --dir ca --hub --name hub.example --name 127.0.0.1
+  (hub)    jembatan pki issue --dir ca --door --name hub.example      for [door.tls]
 A private key that never leaves its region:
   (region) jembatan pki csr --party pemda-33.74
   (hub)    jembatan pki sign --dir ca --party pemda-33.74 --csr pemda-33.74.csr
@@ -86,6 +87,9 @@ pub(super) struct Whose {
     /// For the hub
     #[arg(long, group = "subject")]
     hub: bool,
+    /// For the doors of a node, beyond loopback: good for nothing on a link
+    #[arg(long, group = "subject")]
+    door: bool,
 }
 
 #[derive(Debug, Args)]
@@ -168,9 +172,16 @@ impl Whose {
     fn subject(&self, names: &[String]) -> anyhow::Result<(Subject, String)> {
         match &self.party {
             Some(party) => {
-                anyhow::ensure!(names.is_empty(), "--name is for the hub only");
+                anyhow::ensure!(names.is_empty(), "--name is for the hub and for doors only");
                 let party = PartyId::parse(party)?;
                 Ok((Subject::Party(party.clone()), party.to_string()))
+            }
+            None if self.door => {
+                anyhow::ensure!(
+                    !names.is_empty(),
+                    "a door needs --name: the DNS name or IP address by which local systems call it"
+                );
+                Ok((Subject::Door(names.to_vec()), "door".to_owned()))
             }
             None => {
                 anyhow::ensure!(

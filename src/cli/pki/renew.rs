@@ -10,8 +10,8 @@ use anyhow::Context as _;
 use clap::Args;
 
 use crate::identity::{
-    Authority, Files, Lifetime, Material, PeerIdentity, PeerRole, Purpose, Subject, TrustDomain,
-    show,
+    Authority, DoorFiles, DoorMaterial, Files, Lifetime, Material, PeerIdentity, PeerRole, Purpose,
+    Subject, TrustDomain, put_in_place, show,
 };
 
 use super::{
@@ -73,6 +73,7 @@ impl Renew {
                 let name = match &subject {
                     Subject::Party(party) => party.to_string(),
                     Subject::Hub(_) => "hub".to_owned(),
+                    Subject::Door(_) => "door".to_owned(),
                 };
                 let csr = self.csr_out.clone().unwrap_or_else(|| next("csr"));
                 make_request(&name, &next("key"), &csr, self.force)?;
@@ -91,6 +92,9 @@ fn subject_of(identity: &PeerIdentity, certificate: &Path) -> anyhow::Result<Sub
     match &identity.role {
         Some(PeerRole::Party(party)) => Ok(Subject::Party(party.clone())),
         Some(PeerRole::Hub) => Ok(Subject::Hub(identity.names.clone())),
+        None if identity.uris.is_empty() && !identity.names.is_empty() => {
+            Ok(Subject::Door(identity.names.clone()))
+        }
         None => anyhow::bail!(
             "{} names neither a party nor the hub of this trust domain: is --trust-domain right?",
             certificate.display()
@@ -159,12 +163,15 @@ impl Install {
         if !was_interrupted {
             keep(&live_key, "old.key")?;
             take_over_rights(&live_key, &next_key)?;
-            fs::rename(&next_key, &live_key).with_context(|| live_key.display().to_string())?;
+            put_in_place(&next_key, &live_key)?;
         }
         let beside = with_ending(live, "installing.crt");
         fs::copy(&signed, &beside).with_context(|| beside.display().to_string())?;
         take_over_rights(live, &beside)?;
-        fs::rename(&beside, live).with_context(|| live.display().to_string())?;
+        fs::File::open(&beside)
+            .and_then(|file| file.sync_all())
+            .with_context(|| beside.display().to_string())?;
+        put_in_place(&beside, live)?;
         if self.new.is_none() {
             let _ = fs::remove_file(&signed);
         }
@@ -185,6 +192,15 @@ impl Install {
         signed: &Path,
         key: &Path,
     ) -> anyhow::Result<()> {
+        if next.role.is_none() && next.uris.is_empty() {
+            let files = DoorFiles {
+                certificate: signed.to_owned(),
+                key: key.to_owned(),
+            };
+            return DoorMaterial::load(&files, domain, now())
+                .map(drop)
+                .context("nothing was changed: the next certificate can't be used");
+        }
         let purpose = match &next.role {
             Some(PeerRole::Party(party)) => Purpose::Party(party.clone()),
             _ => Purpose::Hub,

@@ -91,6 +91,42 @@ pub(super) async fn a_code_is_used_once(engine: &dyn Engine) {
     assert_eq!(hub.issued_to(&province()).await.unwrap(), []);
 }
 
+/// Scenario: of two certificates that one code has led to the first is revoked,
+/// then the code comes again with its key; a certificate that no code led to is
+/// revoked, and one that was never issued here.
+/// Guarantee: with a revoked serial its code goes as well, at that moment and
+/// whichever of its certificates it was, and leads to nothing more; the codes
+/// of others stay.
+pub(super) async fn a_revoked_serial_takes_its_code_along(engine: &dyn Engine) {
+    let world = World::new(engine).await;
+    let hub = &*world.hub;
+    for (id, made) in [("a", 1), ("b", 2)] {
+        hub.put_invitation(invitation(id, made)).await.unwrap();
+    }
+    let record = async |(certificate, used)| hub.record_issued(certificate, used).await.unwrap();
+    assert!(record(used("a", 10, 7, "s1")).await);
+    assert!(record(used("a", 11, 7, "s2")).await);
+    assert!(record(used("b", 12, 7, "s3")).await);
+    let renewal = IssuedCertificate {
+        invitation: None,
+        ..used("b", 13, 7, "s4").0
+    };
+    assert!(record((renewal, None)).await);
+
+    for (serial, second) in [("s1", 20), ("s4", 21), ("foreign", 22), ("s1", 23)] {
+        hub.revoke(serial.to_owned(), String::new(), at(second))
+            .await
+            .unwrap();
+    }
+    let revoked = async |id| hub.invitation(id).await.unwrap().unwrap().revoked_at;
+    assert_eq!(revoked("a").await, Some(at(20)));
+    assert_eq!(revoked("b").await, None);
+    assert!(!record(used("a", 24, 7, "s5")).await);
+    assert!(record(used("b", 25, 7, "s6")).await);
+    let registry = hub.registry().borrow().clone();
+    assert!(registry.revoked_serials.contains("s1"));
+}
+
 /// Scenario: more attempts are refused than are kept.
 /// Guarantee: the newest are listed first, and the list does not grow.
 pub(super) async fn what_was_refused_is_kept(engine: &dyn Engine) {

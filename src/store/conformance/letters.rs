@@ -163,6 +163,39 @@ fn saying(epoch: u64, position: u64, decision: Decision) -> ReceivedEntry {
     })
 }
 
+/// Scenario: a node that has lost its disk is in a later epoch; its local system
+/// hands something over under a key that it used before, and waits; the hub tells
+/// again what it decided about that key then, and decides what came now.
+/// Guarantee: whoever waits hears the decision on what was handed over, not the
+/// one of then.
+pub(super) async fn who_waits_hears_of_this_epoch(engine: &dyn Engine) {
+    let world = World::new(engine).await;
+    let node = &world.province;
+    let ended = node.heads(&province()).await.unwrap().epoch;
+    node.adopt_epoch(&province(), ended + 1, 0).await.unwrap();
+    let new = filing(&province(), "A-1", "isi lain", Some("k-1"));
+    node.submit(vec![new.clone()], at(1)).await.unwrap();
+    let mut told = node.expect(&new.event.event_id);
+    let decision = |outcome, rejection| Decision {
+        outcome,
+        event_id: Some(new.event.event_id),
+        complaint_id: Some(new.event.complaint_id),
+        revision: 0,
+        status: None,
+        handler: None,
+        tracking_id: None,
+        duplicate_of: 0,
+        rejection,
+        answer_missing: false,
+    };
+    let then = decision(Outcome::Accepted, None);
+    deliver(&world, &province(), vec![saying(ended, 1, then)]).await;
+    assert!(told.try_recv().is_err(), "that was another hand-over");
+    let now = decision(Outcome::Rejected, Some(Rejection::unknown_complaint()));
+    deliver(&world, &province(), vec![saying(ended + 1, 1, now)]).await;
+    assert_eq!(told.await.unwrap().outcome, Outcome::Rejected);
+}
+
 /// Scenario: a hub (a strange one) says about an accepted submission that it is
 /// rejected, then that it is parked.
 /// Guarantee: only "parked" is not final: what was accepted stays so, and is

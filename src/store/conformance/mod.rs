@@ -44,10 +44,13 @@ pub(crate) async fn run(engine: &dyn Engine) {
     letters::what_was_parked_is_decided_again(engine).await;
     letters::what_was_parked_is_given_up(engine).await;
     letters::what_is_final_stays(engine).await;
+    letters::who_waits_hears_of_this_epoch(engine).await;
     letters::what_could_not_be_read_is_read_again(engine).await;
     pruning::only_what_is_settled_goes(engine).await;
+    pruning::what_is_decided_again_waits_again(engine).await;
     pruning::pages_follow_each_other(engine).await;
     enrolling::a_code_is_used_once(engine).await;
+    enrolling::a_revoked_serial_takes_its_code_along(engine).await;
     enrolling::what_was_refused_is_kept(engine).await;
     opening::a_lost_disk_comes_back(engine).await;
     opening::what_was_set_aside_goes_again(engine).await;

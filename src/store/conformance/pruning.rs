@@ -116,6 +116,38 @@ pub(super) async fn only_what_is_settled_goes(engine: &dyn Engine) {
     assert_eq!(prune(&world, 3_500, 4_000).await, 1, "that waited");
 }
 
+/// Scenario: a parked filing was noted, taken over and passed by; then it is
+/// decided again, and the local system has not heard of that yet when the node is
+/// told to let go, and has later.
+/// Guarantee: its text stays until the second word was taken over, for as long
+/// after that was noted as any; then it goes, as what was never parked.
+pub(super) async fn what_is_decided_again_waits_again(engine: &dyn Engine) {
+    let mut world = World::deciding(engine, panics_on_poison).await;
+    let poison = filing(&province(), "poison", "isi", None);
+    let after = filing(&province(), "A-1", "isi", None);
+    let batch = vec![poison.clone(), after];
+    world.province.submit(batch, at(1)).await.unwrap();
+    world.carry_all().await;
+    consume(&world).await;
+    assert_eq!(prune(&world, 1, 100).await, 0, "noted");
+    assert_eq!(prune(&world, 150, 200).await, 1, "all but what is parked");
+    world.reopen(engine, crate::domain::decide).await;
+    let epoch = world.province.heads(&province()).await.unwrap().epoch;
+    let again = world
+        .hub
+        .decide_again(&province(), (epoch, 1), poison.event.clone(), at(210));
+    assert!(again.await.unwrap().is_some());
+    world.carry_down(&province(), &world.province).await;
+    for (before, now) in [(250, 300), (350, 400), (450, 500)] {
+        assert_eq!(prune(&world, before, now).await, 0, "not taken over");
+        assert!(is_here(&world, 1).await);
+    }
+    consume(&world).await;
+    assert_eq!(prune(&world, 250, 510).await, 0, "noted at 300");
+    assert_eq!(prune(&world, 550, 600).await, 1);
+    assert!(!is_here(&world, 1).await);
+}
+
 /// Scenario: 2 100 settled filings, more than one page.
 /// Guarantee: all of them go in one call.
 pub(super) async fn pages_follow_each_other(engine: &dyn Engine) {

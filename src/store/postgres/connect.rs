@@ -1,8 +1,9 @@
 //! Connections: how the server is found, and what every session keeps.
 //!
-//! Readers come from a pool; writer and listener have a line each, whose
-//! messages are listened to: a commit that the server warns of counts as one
-//! whose outcome is unknown.
+//! Readers come from a pool; writer and listener have a line each, and a write
+//! that must not be forgotten has one while it lasts ([`super::durable`]). Lines
+//! are listened to: a commit that the server warns of counts as one whose outcome
+//! is unknown.
 
 use std::{
     path::PathBuf,
@@ -83,7 +84,8 @@ pub struct Settings {
     pub key: Option<PathBuf>,
     /// When a commit counts.
     pub synchronous_commit: SynchronousCommit,
-    /// Connections of readers; the writer and the listener have one more each.
+    /// Connections of readers; the writer and the listener have one more each,
+    /// and whoever joins or renews has one, one at a time.
     pub connections: usize,
     /// A statement that takes longer is given up.
     pub statement_timeout: Duration,
@@ -127,6 +129,8 @@ pub(super) struct Database {
     limit: Duration,
     /// The server on which this replica's writer has committed.
     settled: Mutex<Serving>,
+    /// Whose turn it is for a line of [`Database::execute_durably`].
+    pub(super) durable: tokio::sync::Mutex<()>,
 }
 
 impl Database {
@@ -193,6 +197,7 @@ impl Database {
             pool,
             limit,
             settled: Mutex::default(),
+            durable: tokio::sync::Mutex::default(),
         })
     }
 

@@ -1,9 +1,10 @@
 //! Invitations, issued certificates and refused attempts as rows.
 //!
 //! Each change is one statement, so that of two replicas that issue for one
-//! invitation at once the row's lock lets one win.
+//! invitation at once the row's lock lets one win. Those that somebody outside is
+//! answered by are durable on the standbys too, and may be carried out twice.
 
-use tokio_postgres::Row;
+use tokio_postgres::{Row, types::ToSql};
 
 use crate::{
     domain::{Micros, PartyId},
@@ -11,6 +12,7 @@ use crate::{
 };
 
 use super::{
+    connect::Database,
     rows::{digest, party},
     session::{Session, execute, maybe, rows},
 };
@@ -28,16 +30,28 @@ const INVITATION: &str = "SELECT id, party, code_digest, made_at, expires_at, re
 const INVITATIONS: &str = "SELECT id, party, code_digest, made_at, expires_at, revoked_at, used_at, used_from, \
      used_key, serial FROM invitation ORDER BY made_at DESC, id LIMIT $1";
 
-const ISSUE: &str = "INSERT INTO issued_certificate (serial, party, issued_at, ends_at, invitation) \
-     VALUES ($1, $2, $3, $4, $5)";
+// A second time writes the same once more.
+const INVITE: &str = "INSERT INTO invitation AS kept (id, party, code_digest, made_at, expires_at) \
+     VALUES ($1, $2, $3, $4, $5) \
+     ON CONFLICT (id) DO UPDATE SET made_at = excluded.made_at \
+     WHERE kept.code_digest = excluded.code_digest";
+
+const REVOKE: &str = "UPDATE invitation SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1";
+
+const ISSUE: &str = "INSERT INTO issued_certificate AS kept (serial, party, issued_at, ends_at, invitation) \
+     VALUES ($1, $2, $3, $4, $5) \
+     ON CONFLICT (serial) DO UPDATE SET issued_at = excluded.issued_at \
+     WHERE kept.party = excluded.party";
 
 const ISSUE_FOR: &str = "WITH used AS ( \
          UPDATE invitation SET used_at = coalesce(used_at, $6), used_from = $7, used_key = $8, \
              serial = $9 \
          WHERE id = $5 AND revoked_at IS NULL AND expires_at > $6 \
              AND (used_key IS NULL OR used_key = $8) RETURNING id) \
-     INSERT INTO issued_certificate (serial, party, issued_at, ends_at, invitation) \
-     SELECT $1, $2, $3, $4, id FROM used";
+     INSERT INTO issued_certificate AS kept (serial, party, issued_at, ends_at, invitation) \
+     SELECT $1, $2, $3, $4, id FROM used \
+     ON CONFLICT (serial) DO UPDATE SET issued_at = excluded.issued_at \
+     WHERE kept.party = excluded.party";
 
 // What another caller is just removing is left to it: nobody waits.
 const NOTE_REFUSED: &str = "WITH new AS ( \
@@ -47,66 +61,46 @@ const NOTE_REFUSED: &str = "WITH new AS ( \
          SELECT row FROM refused_join WHERE row <= (SELECT row FROM new) - $6::bigint \
          FOR UPDATE SKIP LOCKED)";
 
-pub(super) async fn put(client: &Session, new: &Invitation) -> Result<(), StoreError> {
-    execute(
-        client,
-        "INSERT INTO invitation (id, party, code_digest, made_at, expires_at) \
-         VALUES ($1, $2, $3, $4, $5)",
-        &[
-            &new.id,
-            &new.party.as_str(),
-            &new.code_digest.as_bytes().as_slice(),
-            &new.made_at.0,
-            &new.expires_at.0,
-        ],
-    )
-    .await?;
-    Ok(())
+pub(super) async fn put(database: &Database, new: &Invitation) -> Result<(), StoreError> {
+    let values: [&(dyn ToSql + Sync); 5] = [
+        &new.id,
+        &new.party.as_str(),
+        &new.code_digest.as_bytes().as_slice(),
+        &new.made_at.0,
+        &new.expires_at.0,
+    ];
+    match database.execute_durably(INVITE, &values).await? {
+        0 => Err(StoreError::Invalid(
+            "an invitation of this id is there already".to_owned(),
+        )),
+        _ => Ok(()),
+    }
 }
 
-pub(super) async fn revoke(client: &Session, id: &str, now: Micros) -> Result<bool, StoreError> {
-    let sql = "UPDATE invitation SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1";
-    Ok(execute(client, sql, &[&id, &now.0]).await? > 0)
+pub(super) async fn revoke(database: &Database, id: &str, now: Micros) -> Result<bool, StoreError> {
+    Ok(database.execute_durably(REVOKE, &[&id, &now.0]).await? > 0)
 }
 
 pub(super) async fn record_issued(
-    client: &Session,
+    database: &Database,
     new: &IssuedCertificate,
     used: Option<&InvitationUse>,
 ) -> Result<bool, StoreError> {
     let party = new.party.as_str();
+    let certificate: [&(dyn ToSql + Sync); 5] = [
+        &new.serial,
+        &party,
+        &new.issued_at.0,
+        &new.ends_at.0,
+        &new.invitation,
+    ];
     let issued = match used.filter(|_| new.invitation.is_some()) {
-        None => {
-            execute(
-                client,
-                ISSUE,
-                &[
-                    &new.serial,
-                    &party,
-                    &new.issued_at.0,
-                    &new.ends_at.0,
-                    &new.invitation,
-                ],
-            )
-            .await?
-        }
+        None => database.execute_durably(ISSUE, &certificate).await?,
         Some(used) => {
-            execute(
-                client,
-                ISSUE_FOR,
-                &[
-                    &new.serial,
-                    &party,
-                    &new.issued_at.0,
-                    &new.ends_at.0,
-                    &new.invitation,
-                    &used.at.0,
-                    &used.from,
-                    &used.key_digest.as_bytes().as_slice(),
-                    &used.serial,
-                ],
-            )
-            .await?
+            let key = used.key_digest.as_bytes().as_slice();
+            let how: [&(dyn ToSql + Sync); 4] = [&used.at.0, &used.from, &key, &used.serial];
+            let both = [&certificate[..], &how[..]].concat();
+            database.execute_durably(ISSUE_FOR, &both).await?
         }
     };
     Ok(issued == 1)

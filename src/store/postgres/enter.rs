@@ -3,13 +3,13 @@
 
 use crate::{
     domain::{
-        Decision, DecisionSet, Digest, Event, EventBody, Micros, PARTS_PER_EVENT, PartState,
-        PartyId, Rejection,
+        Decision, Digest, Event, EventBody, Micros, PARTS_PER_EVENT, PartState, PartyId, Rejection,
     },
     exchange::{Entry, Place, event_digest},
     store::{
         AcceptBatch, IncomingEntry, NewSubmission, Receipt, StoreError, SubmitRefusal,
         judging::refused,
+        told::{Pending, pend},
     },
 };
 
@@ -20,13 +20,6 @@ use super::{
     rows::{position_of, row_id},
     world::{Head, Stored, StoredPart},
 };
-
-/// Decisions in one delivery.
-const DECISIONS_PER_DELIVERY: usize = 200;
-
-/// Decisions of one author that are not yet in its deliveries.
-#[derive(Default)]
-struct Pending(Option<DecisionSet>);
 
 impl Deciding<'_> {
     /// Takes a frame of a party. What is wrong with the frame itself shows
@@ -59,11 +52,11 @@ impl Deciding<'_> {
                 "the entries do not end in the chain that was named".to_owned(),
             ));
         }
-        let mut pending = Pending::default();
+        let mut pending = None;
         for (incoming, content) in batch.entries.iter().zip(contents) {
             self.accept_one(party, incoming, content, batch.now, &mut pending)?;
         }
-        self.flush(party, &mut pending, batch.now);
+        self.flush(pending, batch.now);
         Ok(end)
     }
 
@@ -75,18 +68,11 @@ impl Deciding<'_> {
         now: Micros,
     ) -> Result<Vec<Result<Receipt, SubmitRefusal>>, StoreError> {
         let mut results = Vec::with_capacity(batch.len());
-        let mut pending = Pending::default();
-        let mut author: Option<&PartyId> = None;
+        let mut pending = None;
         for new in batch {
-            if let Some(before) = author.filter(|before| **before != new.party) {
-                self.flush(before, &mut pending, now);
-            }
-            author = Some(&new.party);
             results.push(self.submit_one(new, now, &mut pending)?);
         }
-        if let Some(last) = author {
-            self.flush(last, &mut pending, now);
-        }
+        self.flush(pending, now);
         Ok(results)
     }
 
@@ -94,7 +80,7 @@ impl Deciding<'_> {
         &mut self,
         new: &NewSubmission,
         now: Micros,
-        pending: &mut Pending,
+        pending: &mut Option<Pending>,
     ) -> Result<Result<Receipt, SubmitRefusal>, StoreError> {
         let content = event_digest(&new.event_bytes);
         if let Some(repeated) = self.repeated(new, content)? {
@@ -163,7 +149,7 @@ impl Deciding<'_> {
         incoming: &IncomingEntry,
         content: Digest,
         now: Micros,
-        pending: &mut Pending,
+        pending: &mut Option<Pending>,
     ) -> Result<Decision, StoreError> {
         let entry = &incoming.entry;
         let handover_digest = entry.handover_digest.unwrap_or(content);
@@ -207,7 +193,9 @@ impl Deciding<'_> {
         self.plan.decided(row, &decision, is_first);
         self.keep_known(row, mac, content, event.ok(), &decision, is_first);
         self.head(party)?.count(decision.outcome);
-        self.pend(party, position_of(row), decision.clone(), pending, now)?;
+        let place = (self.head(party)?.epoch, position_of(row));
+        let full = pend(pending, party, place, decision.clone());
+        self.flush(full, now);
         Ok(decision)
     }
 
@@ -245,40 +233,10 @@ impl Deciding<'_> {
         }
     }
 
-    /// Joins a decision to those of the same author that wait.
-    fn pend(
-        &mut self,
-        party: &PartyId,
-        position: u64,
-        decision: Decision,
-        pending: &mut Pending,
-        now: Micros,
-    ) -> Result<(), StoreError> {
-        let is_full = pending
-            .0
-            .as_ref()
-            .is_some_and(|set| set.decisions.len() >= DECISIONS_PER_DELIVERY);
-        if is_full {
-            self.flush(party, pending, now);
-        }
-        let epoch = self.head(party)?.epoch;
-        let set = pending.0.get_or_insert_with(|| DecisionSet {
-            epoch,
-            first_position: position,
-            decisions: Vec::new(),
-        });
-        set.decisions.push(decision);
-        Ok(())
-    }
-
-    /// Puts the decisions that wait into their author's deliveries.
-    fn flush(&mut self, party: &PartyId, pending: &mut Pending, now: Micros) {
-        if let Some(set) = pending.0.take() {
-            self.plan.tells.push(Tell::Decisions {
-                party: party.clone(),
-                set,
-                now,
-            });
+    /// Puts decisions that waited into their author's deliveries.
+    fn flush(&mut self, pending: Option<Pending>, now: Micros) {
+        if let Some(Pending { party, set }) = pending {
+            self.plan.tells.push(Tell::Decisions { party, set, now });
         }
     }
 

@@ -40,6 +40,8 @@ impl HubStore for PostgresStore {
             // which would leave a connection there that waits.
             self.probe().await?;
             let reader = self.reader().await?;
+            // On the connection that is held: whoever waits for a second one
+            // while all are held by such as he waits for himself.
             if !directory::has_begun(&reader, &party).await? {
                 directory::begin_party(&reader, &self.shared, &party).await?;
             }
@@ -178,7 +180,7 @@ impl HubStore for PostgresStore {
     }
 
     fn put_invitation(&self, invitation: Invitation) -> Answer<'_, ()> {
-        async move { enrolment::put(&*self.reader().await?, &invitation).await }.boxed()
+        async move { enrolment::put(&self.shared.database, &invitation).await }.boxed()
     }
 
     fn invitation(&self, id: &str) -> Answer<'_, Option<Invitation>> {
@@ -192,7 +194,7 @@ impl HubStore for PostgresStore {
 
     fn revoke_invitation(&self, id: &str, now: Micros) -> Answer<'_, bool> {
         let id = id.to_owned();
-        async move { enrolment::revoke(&*self.reader().await?, &id, now).await }.boxed()
+        async move { enrolment::revoke(&self.shared.database, &id, now).await }.boxed()
     }
 
     fn record_issued(
@@ -201,8 +203,7 @@ impl HubStore for PostgresStore {
         used: Option<InvitationUse>,
     ) -> Answer<'_, bool> {
         async move {
-            let reader = self.reader().await?;
-            enrolment::record_issued(&reader, &certificate, used.as_ref()).await
+            enrolment::record_issued(&self.shared.database, &certificate, used.as_ref()).await
         }
         .boxed()
     }

@@ -12,10 +12,12 @@
 //! wire is this engine knows no more than the other one.
 
 mod again;
+mod ceiling;
 mod connect;
 mod decide;
 mod decisions;
 mod directory;
+mod durable;
 mod enrolment;
 mod enter;
 mod epoch;
@@ -72,12 +74,13 @@ use super::{
     JournalEntry, NewSubmission, Receipt, Registry, Store, StoreError, SubmitRefusal,
     UnmappedStatus,
 };
+pub use ceiling::{RowCounts, insert_ceiling, row_counts};
 use connect::{Database, Reader};
 pub use connect::{Settings, SynchronousCommit, is_reachable};
 pub use epoch::recover;
 pub use integrity::{Finding, Integrity, PartyTotals, ReadHeader, check_integrity};
 pub use letters::dead_letters;
-pub use schema::{SchemaState, check, migrate};
+pub use schema::{SchemaState, check, is_empty, migrate};
 use watching::Wakers;
 use writer::{Done, Job, Work};
 

@@ -53,6 +53,24 @@ pub async fn check(settings: &Settings) -> Result<SchemaState, StoreError> {
     state(line.client()).await
 }
 
+/// Whether a database holds nothing but what the server and its extensions put
+/// there.
+///
+/// # Errors
+/// It can't be reached or read.
+pub async fn is_empty(settings: &Settings) -> Result<bool, StoreError> {
+    let line = Database::new(settings)?.line().await?;
+    let found = maybe(
+        line.client(),
+        "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%' \
+         AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass \
+             AND d.objid = c.oid AND d.deptype = 'e') LIMIT 1",
+        &[],
+    );
+    Ok(found.await?.is_none())
+}
+
 /// Brings a database up to what this program knows; a newer one stays as it is.
 ///
 /// # Errors

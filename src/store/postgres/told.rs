@@ -2,7 +2,10 @@
 
 use crate::{
     domain::{DeliveryRecord, EventHeader, Telling, TrackingId},
-    store::{HeaderEncoder, StoreError},
+    store::{
+        HeaderEncoder, StoreError,
+        told::{self, ToldEvent},
+    },
 };
 
 use super::{
@@ -86,19 +89,14 @@ pub(super) fn header(
     telling: &Telling,
 ) -> Result<EventHeader, StoreError> {
     let decision = &revision.decision;
-    let without = || damaged("an accepted event without status or complaint");
-    Ok(EventHeader {
+    let complaint_id = decision
+        .complaint_id
+        .ok_or_else(|| damaged("an accepted event without its complaint"))?;
+    let event = ToldEvent {
         event_id: revision.event_id,
-        complaint_id: decision.complaint_id.ok_or_else(without)?,
-        revision: decision.revision,
-        status: decision.status.ok_or_else(without)?,
-        handler: decision.handler.clone(),
-        tracking_id: tracking_id.clone(),
-        party: revision.author.clone(),
+        author: revision.author.clone(),
         accepted_at: revision.accepted_at,
-        role: telling.role,
-        readable_parts: telling.readable_parts.clone(),
         hops: revision.hops,
-        answer_missing: decision.answer_missing,
-    })
+    };
+    told::header((complaint_id, tracking_id), decision, event, telling)
 }

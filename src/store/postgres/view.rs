@@ -7,11 +7,11 @@ use bytes::Bytes;
 
 use crate::{
     domain::{
-        Complaint, ComplaintId, ComplaintName, EventId, Part, PartyId, Reference, Role, SystemName,
-        Telling, readable_parts,
+        Complaint, ComplaintId, ComplaintName, EventId, Part, PartyId, Reference, SystemName,
+        Telling,
     },
     exchange::Entry,
-    store::{ComplaintRecord, HistoryRecord, Receipt, StoreError},
+    store::{ComplaintRecord, HistoryRecord, Receipt, StoreError, told::visible},
 };
 
 use super::{
@@ -85,9 +85,10 @@ pub(super) async fn find(
         ComplaintName::Id(id) => Some(*id),
     };
     let Some(id) = id else { return Ok(None) };
-    let takes_part = load(client, &id).await?.is_some_and(|(_, complaint)| {
-        is_national(shared, party) || told_through(&complaint, party).is_some()
-    });
+    let registry = shared.registry.borrow().clone();
+    let takes_part = load(client, &id)
+        .await?
+        .is_some_and(|(_, complaint)| visible(&registry.directory, &complaint, party).is_some());
     Ok(takes_part.then_some(id))
 }
 
@@ -125,32 +126,6 @@ async fn reference_of(
         .transpose()
 }
 
-fn told_through(complaint: &Complaint, party: &PartyId) -> Option<u32> {
-    complaint
-        .participants
-        .iter()
-        .find(|participant| &participant.party == party)
-        .map(|participant| participant.told_through)
-}
-
-fn is_national(shared: &Shared, party: &PartyId) -> bool {
-    shared.registry.borrow().directory.triage_reader() == Some(party)
-}
-
-/// What part a party takes in a complaint now.
-fn role_of(shared: &Shared, complaint: &Complaint, party: &PartyId) -> Role {
-    let registry = shared.registry.borrow();
-    let directory = &registry.directory;
-    let is_national = directory.triage_reader() == Some(party);
-    match &complaint.handler {
-        Some(handler) if directory.reader_of(handler) == Some(party) => Role::Handler,
-        None if is_national => Role::Triage,
-        _ if &complaint.origin == party => Role::Origin,
-        _ if is_national => Role::Observer,
-        _ => Role::Copy,
-    }
-}
-
 pub(super) const EVENTS: &str = "SELECT id, event FROM submission WHERE id = ANY ($1)";
 
 /// A complaint with its history, as a party may see it.
@@ -163,20 +138,9 @@ pub(super) async fn complaint(
     let Some((row, complaint)) = load(client, id).await? else {
         return Ok(None);
     };
-    // Whoever overrules has to see what is there, also where it has not taken
-    // part; deciding then tells it what it has not had.
-    let through = match told_through(&complaint, party) {
-        _ if is_national(shared, party) => complaint.revision,
-        Some(through) => through,
-        None => return Ok(None),
-    };
-    let role = role_of(shared, &complaint, party);
-    let telling = Telling {
-        party: party.clone(),
-        role,
-        from_revision: 1,
-        through_revision: through.min(complaint.revision),
-        readable_parts: readable_parts(&complaint, party, role),
+    let registry = shared.registry.borrow().clone();
+    let Some(telling) = visible(&registry.directory, &complaint, party) else {
+        return Ok(None);
     };
     let history = history(client, row, &complaint, &telling).await?;
     let last = history.last().and_then(|step| step.header.clone());

@@ -53,11 +53,11 @@ const ATTEMPTS_TOGETHER: u32 = 3;
 /// Times that one item is tried alone.
 const ATTEMPTS_ALONE: u32 = 30;
 /// How long a lost outcome is looked for before its callers are told.
-const LOOK_FOR: Duration = Duration::from_secs(20);
+pub(super) const LOOK_FOR: Duration = Duration::from_secs(20);
 /// Longest pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long a server that can't be reached is left alone between two looks.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
+pub(super) const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// How long taking the replica's row away may take.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -474,7 +474,7 @@ impl Replica {
     }
 }
 
-fn silent() -> Failure {
+pub(super) fn silent() -> Failure {
     Failure::Lost("the server said nothing any more".to_owned())
 }
 

@@ -17,13 +17,14 @@ use crate::{
     store::{
         IncomingEntry, StoreError,
         judging::{check_parts, refused},
+        told::Pending,
     },
 };
 
 use super::{
     blob16, damaged,
     decisions::read_decision,
-    deliver::{Current, Pending},
+    deliver::Current,
     gone::gone_digest,
     journal::{NewRow, position_of},
     lookup::{Known, Whose, complaint_row, is_found_by_complaint},
@@ -425,14 +426,14 @@ impl Tx<'_> {
     }
 
     pub(super) fn stored_event_digest(&self, row: i64) -> Result<Digest, StoreError> {
+        if let Some(found) = gone_digest(self.connection, row)? {
+            return Ok(found);
+        }
         let event: Option<Vec<u8>> = self
             .connection
             .prepare_cached("SELECT event FROM submission WHERE id = ?1")?
             .query_row([row], |found| found.get(0))
             .optional()?;
-        if let Some(found) = gone_digest(self.connection, row)? {
-            return Ok(found);
-        }
         Ok(event.map_or_else(Digest::default, |bytes| event_digest(&bytes)))
     }
 }

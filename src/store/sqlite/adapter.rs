@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-use super::SqliteStore;
+use super::{SqliteStore, writer::Message};
 
 impl SqliteStore {
     /// Appends what was set aside again, in pages; other parties' writes go
@@ -29,12 +29,18 @@ impl SqliteStore {
 impl AdapterStore for SqliteStore {
     fn receive(&self, party: &PartyId, batch: ReceiveBatch) -> Answer<'_, Place> {
         let party = party.clone();
-        let met = self.shared.expected.met_by(&batch.entries);
         async move {
+            let epoch = match self.shared.memory.epoch(&party) {
+                Some(epoch) => epoch,
+                None => self.heads(&party).await?.epoch,
+            };
+            let met = self.shared.expected.met_by(&batch.entries, epoch);
             // The hub has it on its disk; here it is on its way. Whoever asks
             // from now on, by reading or writing, comes after it.
             let _fence = (!met.is_empty()).then(|| self.shared.fence.raise());
-            let stored = self.enqueue(move |tx| tx.receive(&party, &batch)).await?;
+            let stored = self
+                .enqueue(Message::Later, move |tx| tx.receive(&party, &batch))
+                .await?;
             for (tell, decision) in met {
                 let _ = tell.send(decision);
             }

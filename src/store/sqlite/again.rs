@@ -5,7 +5,7 @@
 //! final; whatever repeated a parked submission gets the result of the first;
 //! a submission that stays parked is told to nobody again.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::{
     domain::{
@@ -49,7 +49,7 @@ pub(super) fn parked(
     limit: usize,
 ) -> Result<Vec<DeadLetter>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT d.row, j.party, j.epoch, s.stored_at, s.event FROM decision d \
+        "SELECT d.row, j.party, j.epoch, s.stored_at, x'', s.event FROM decision d \
          JOIN journal j ON j.id = d.row >> 36 JOIN submission s ON s.id = d.row \
          WHERE d.outcome = 4 AND d.row > ?1 AND d.duplicate_of = 0 \
          AND (?2 IS NULL OR j.party = ?2) ORDER BY d.row LIMIT ?3",
@@ -61,22 +61,31 @@ pub(super) fn parked(
     ])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        let id: i64 = row.get(0)?;
-        found.push(DeadLetter {
-            id: id as u64,
-            party: PartyId::parse(&row.get::<_, String>(1)?)
-                .map_err(|_| damaged("a party's id"))?,
-            epoch: row.get::<_, i64>(2)? as u64,
-            position: position_of(id),
-            stored_at: Micros(row.get(3)?),
-            decision: read_decision(connection, id)?,
-            entry: Entry {
-                event: row.get::<_, Vec<u8>>(4)?.into(),
-                ..Entry::default()
-            },
-        });
+        let mut letter = letter(row)?;
+        letter.decision = read_decision(connection, row.get(0)?)?;
+        found.push(letter);
     }
     Ok(found)
+}
+
+/// A letter of its columns: row, party, epoch, when it was stored, header, event.
+/// What was decided about it stands elsewhere.
+fn letter(row: &Row<'_>) -> Result<DeadLetter, StoreError> {
+    let id: i64 = row.get(0)?;
+    let party: String = row.get(1)?;
+    Ok(DeadLetter {
+        id: id as u64,
+        party: PartyId::parse(&party).map_err(|_| damaged("a party's id"))?,
+        epoch: row.get::<_, i64>(2)? as u64,
+        position: position_of(id),
+        stored_at: Micros(row.get(3)?),
+        decision: None,
+        entry: Entry {
+            header: row.get::<_, Vec<u8>>(4)?.into(),
+            event: row.get::<_, Vec<u8>>(5)?.into(),
+            ..Entry::default()
+        },
+    })
 }
 
 /// What can be settled at this node: deliveries that it could not read.
@@ -98,21 +107,7 @@ pub(super) fn unread(
     ])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        let id: i64 = row.get(0)?;
-        found.push(DeadLetter {
-            id: id as u64,
-            party: PartyId::parse(&row.get::<_, String>(1)?)
-                .map_err(|_| damaged("a party's id"))?,
-            epoch: row.get::<_, i64>(2)? as u64,
-            position: position_of(id),
-            stored_at: Micros(row.get(3)?),
-            decision: None,
-            entry: Entry {
-                header: row.get::<_, Vec<u8>>(4)?.into(),
-                event: row.get::<_, Vec<u8>>(5)?.into(),
-                ..Entry::default()
-            },
-        });
+        found.push(letter(row)?);
     }
     Ok(found)
 }
@@ -292,7 +287,7 @@ impl Tx<'_> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    fn take_decision(&self, row: i64) -> Result<(), StoreError> {
+    pub(super) fn take_decision(&self, row: i64) -> Result<(), StoreError> {
         self.connection
             .prepare_cached("DELETE FROM decision WHERE row = ?1")?
             .execute([row])?;
@@ -337,6 +332,7 @@ impl Tx<'_> {
         self.uncount(party, said.outcome)?;
         self.put_decision(row, decision)?;
         self.count(party, decision.outcome)?;
+        self.note_anew(row)?;
         Ok(true)
     }
 

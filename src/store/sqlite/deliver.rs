@@ -6,29 +6,21 @@ use rusqlite::params;
 
 use crate::{
     domain::{
-        Complaint, Decision, DecisionSet, DeliveryRecord, EventHeader, EventId, Micros, Part,
-        PartKind, PartState, PartyId, Telling,
+        Complaint, Decision, DecisionSet, DeliveryRecord, Micros, Part, PartKind, PartState,
+        PartyId, Telling,
     },
     exchange::{Direction, Entry},
-    store::StoreError,
+    store::{
+        StoreError,
+        told::{self, Pending},
+    },
 };
 
 use super::{
-    damaged,
     memory::{Fresh, fresh_entry},
     parts::readable_bits,
     writer::Tx,
 };
-
-/// Decisions in one delivery.
-const DECISIONS_PER_DELIVERY: usize = 200;
-
-/// Decisions of one author that are not yet in its deliveries.
-#[derive(Debug)]
-pub(super) struct Pending {
-    party: PartyId,
-    set: DecisionSet,
-}
 
 /// The event that is being decided, as it came.
 pub(super) struct Current {
@@ -127,28 +119,9 @@ impl Tx<'_> {
         pending: &mut Option<Pending>,
         now: Micros,
     ) -> Result<(), StoreError> {
-        let fits = pending.as_ref().is_some_and(|waiting| {
-            let next = waiting.set.first_position + waiting.set.decisions.len() as u64;
-            &waiting.party == party
-                && next == position
-                && waiting.set.decisions.len() < DECISIONS_PER_DELIVERY
-        });
-        if !fits {
-            self.flush_pending(pending, now)?;
-            let epoch = self.state(party)?.epoch;
-            *pending = Some(Pending {
-                party: party.clone(),
-                set: DecisionSet {
-                    epoch,
-                    first_position: position,
-                    decisions: Vec::new(),
-                },
-            });
-        }
-        if let Some(waiting) = pending {
-            waiting.set.decisions.push(decision);
-        }
-        Ok(())
+        let epoch = self.state(party)?.epoch;
+        let full = told::pend(pending, party, (epoch, position), decision);
+        self.flush_pending(&mut { full }, now)
     }
 
     /// Tells an author what was decided at last about a submission that had been
@@ -186,38 +159,4 @@ impl Tx<'_> {
         };
         self.deliver(&party, &bytes, what, now)
     }
-}
-
-/// Header of a delivery that tells of the events of a complaint.
-pub(super) fn header(
-    complaint: &Complaint,
-    decision: &Decision,
-    told: ToldEvent,
-    telling: &Telling,
-) -> Result<EventHeader, StoreError> {
-    let status = decision
-        .status
-        .ok_or_else(|| damaged("an accepted event without a status"))?;
-    Ok(EventHeader {
-        event_id: told.event_id,
-        complaint_id: complaint.id,
-        revision: decision.revision,
-        status,
-        handler: decision.handler.clone(),
-        tracking_id: complaint.tracking_id.clone(),
-        party: told.author,
-        accepted_at: told.accepted_at,
-        role: telling.role,
-        readable_parts: telling.readable_parts.clone(),
-        hops: told.hops,
-        answer_missing: decision.answer_missing,
-    })
-}
-
-/// What the history says of one revision.
-pub(super) struct ToldEvent {
-    pub(super) event_id: EventId,
-    pub(super) author: PartyId,
-    pub(super) accepted_at: Micros,
-    pub(super) hops: u32,
 }

@@ -52,6 +52,12 @@ impl Fence {
         }
     }
 
+    /// Something is on its way.
+    pub(super) fn stands(&self) -> bool {
+        let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        !standing.numbers.is_empty()
+    }
+
     /// Comes when all that was raised before has been lowered.
     pub(super) async fn passed(&self) {
         let before = {

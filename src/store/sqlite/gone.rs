@@ -191,6 +191,21 @@ impl Tx<'_> {
         Ok(!is_young && (is_page || is_cut))
     }
 
+    /// What was said of a row was not final, and another word has just come: it,
+    /// and what stands behind it, is noted anew, and waits until the local system
+    /// has taken that word over too. A row that was passed by as not final is come
+    /// by again.
+    pub(super) fn note_anew(&self, row: i64) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(
+                "UPDATE pruning SET pruned_through = min(pruned_through, ?2), \
+                 settled_through = min(settled_through, ?2), \
+                 decided_through = min(decided_through, ?2) WHERE journal = ?1",
+            )?
+            .execute([row >> 36, position_of(row) as i64 - 1])?;
+        Ok(())
+    }
+
     fn rows_to_prune(
         &self,
         journal: i64,

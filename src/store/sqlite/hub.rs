@@ -15,14 +15,12 @@ use crate::{
     store::{
         AcceptBatch, Answer, EndedEpoch, Heads, HubStore, IncomingEntry, Invitation, InvitationUse,
         IssuedCertificate, NewSubmission, Receipt, RefusedJoin, Registry, SessionToken, StoreError,
-        SubmitRefusal,
+        SubmitRefusal, told::Pending,
     },
 };
 
 use super::{
-    SqliteStore, damaged,
-    deliver::Pending,
-    enrolment, epoch,
+    SqliteStore, damaged, enrolment, epoch,
     journal::row_id,
     lookup::{Whose, complaint_row},
     writer::Tx,

@@ -9,12 +9,12 @@
 //! Invariants: a key is in its table or waits; what waits is in the log; a key
 //! that has gone into its table leaves memory only when nobody reads a moment
 //! before that any more; a key that names a row which a reader does not see is
-//! no hit for it.
+//! no hit for it, and where something has moved it is told where that stood.
 
 use std::{
     cell::Cell,
     collections::HashMap,
-    ops::Deref,
+    ops::{Deref, RangeInclusive},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
@@ -24,9 +24,13 @@ use crate::store::StoreError;
 
 use super::damaged;
 
-/// Keys that may wait: some megabytes. With five million keys in a table it
-/// takes a dozen of them to a page.
-const WAITING: usize = 131_072;
+/// Keys that may wait: in a small store (some megabytes of memory), and in one
+/// of any size.
+const WAITING: RangeInclusive<usize> = 131_072..=550_000;
+/// Between the two, one key may wait for so many bytes of the file. An event
+/// takes some 2 KiB, and 280 keys stand in a page of their table, so a round
+/// brings some 35 keys to each page, however large the table is.
+const BYTES_PER_WAITING: u64 = 18 * 1_024;
 /// Bytes of a key in the log.
 const LOGGED: usize = 16;
 /// The bit that tells the two tables apart; keys have 63.
@@ -75,9 +79,9 @@ impl Table {
 
 /// The keys that wait, and how far putting them into their tables has come.
 pub(super) struct Keys {
-    /// Keys that may wait.
-    limit: usize,
-    waiting: RwLock<HashMap<u64, Waiting>>,
+    /// Keys that may wait: at least, and at most.
+    limits: RangeInclusive<usize>,
+    waiting: RwLock<Waits>,
     /// Of the transaction under way: only the writer looks here.
     fresh: Mutex<FreshKeys>,
     sweep: Mutex<Sweep>,
@@ -91,6 +95,31 @@ pub(super) struct Keys {
 struct Waiting {
     value: i64,
     logged: i64,
+}
+
+/// What waits, and, of those few keys of which something has moved meanwhile, what
+/// they waited with before: for whoever reads a moment from then.
+#[derive(Default)]
+struct Waits {
+    by_key: HashMap<u64, Waiting>,
+    before: HashMap<u64, i64>,
+}
+
+/// What waits under a key, and what it waited with before that.
+type Waited = (Option<Waiting>, Option<i64>);
+
+impl Waits {
+    /// Puts that back.
+    fn restore(&mut self, key: u64, (waiting, before): Waited) {
+        match waiting {
+            Some(waiting) => self.by_key.insert(key, waiting),
+            None => self.by_key.remove(&key),
+        };
+        match before {
+            Some(before) => self.before.insert(key, before),
+            None => self.before.remove(&key),
+        };
+    }
 }
 
 #[derive(Default)]
@@ -110,7 +139,7 @@ struct Sweep {
     /// Through here the log is in the tables when this round is done.
     from: i64,
     /// What the transaction under way has changed of what waits.
-    changed: Vec<(u64, Option<Waiting>)>,
+    changed: Vec<(u64, Waited)>,
     /// In their tables, but still in memory for those who read.
     retired: Vec<Retired>,
 }
@@ -135,14 +164,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Default for Keys {
     fn default() -> Self {
-        Self::with_limit(WAITING)
+        Self::with_limits(WAITING)
     }
 }
 
 impl Keys {
-    pub(super) fn with_limit(limit: usize) -> Self {
+    pub(super) fn with_limits(limits: RangeInclusive<usize>) -> Self {
         Self {
-            limit,
+            limits,
             waiting: RwLock::default(),
             fresh: Mutex::default(),
             sweep: Mutex::default(),
@@ -166,7 +195,7 @@ impl Keys {
             }
         }
         drop(rows);
-        if found.len() > 2 * self.limit {
+        if found.len() > 2 * self.limit(connection)? {
             found.sort_by_key(|(key, _)| *key);
             let transaction = connection.unchecked_transaction()?;
             put(&transaction, found.iter().copied())?;
@@ -175,24 +204,33 @@ impl Keys {
             found.clear();
         }
         // Of a key that was logged twice the later place counts.
-        *self.waiting.write().unwrap_or_else(PoisonError::into_inner) = found
-            .into_iter()
-            .map(|(key, value)| {
-                (
-                    key,
-                    Waiting {
-                        value,
-                        logged: last,
-                    },
-                )
-            })
-            .collect();
+        let by_key = found.into_iter().map(|(key, value)| {
+            let logged = last;
+            (key, Waiting { value, logged })
+        });
+        *self.waiting.write().unwrap_or_else(PoisonError::into_inner) = Waits {
+            by_key: by_key.collect(),
+            before: HashMap::new(),
+        };
         *lock(&self.fresh) = FreshKeys::default();
         *lock(&self.sweep) = Sweep {
             logged: last,
             ..Sweep::default()
         };
         Ok(())
+    }
+
+    /// Keys that may wait beside a file of this size.
+    fn limit(&self, connection: &Connection) -> Result<usize, StoreError> {
+        let pages: i64 = connection
+            .prepare_cached("PRAGMA page_count")?
+            .query_row([], |row| row.get(0))?;
+        let page: i64 = connection
+            .prepare_cached("PRAGMA page_size")?
+            .query_row([], |row| row.get(0))?;
+        let wanted = pages.unsigned_abs() * page.unsigned_abs() / BYTES_PER_WAITING;
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+        Ok(wanted.clamp(*self.limits.start(), *self.limits.end()))
     }
 
     /// Held while someone reads.
@@ -237,8 +275,11 @@ impl Keys {
             .prepare_cached("INSERT INTO key_log (seq, keys) VALUES (?1, ?2)")?
             .execute(params![step.logged, logged])?;
         let mut waiting = self.waiting.write().unwrap_or_else(PoisonError::into_inner);
-        if sweep.round.is_empty() && waiting.len() > self.limit {
-            sweep.round.extend(waiting.keys());
+        let is_round_due = sweep.round.is_empty()
+            && waiting.by_key.len() > *self.limits.start()
+            && waiting.by_key.len() > self.limit(connection)?;
+        if is_round_due {
+            sweep.round.extend(waiting.by_key.keys());
             sweep.round.sort_unstable_by(|one, other| other.cmp(one));
             sweep.from = sweep.logged;
         }
@@ -246,12 +287,17 @@ impl Keys {
         step.taken = sweep.round.len().min(fresh.len() * 3 / 2 + 1);
         let slice = sweep.round.iter().rev().take(step.taken);
         step.slice
-            .extend(slice.filter_map(|key| Some((*key, *waiting.get(key)?))));
+            .extend(slice.filter_map(|key| Some((*key, *waiting.by_key.get(key)?))));
         sweep.changed.clear();
         for (key, value) in fresh {
             let logged = step.logged;
-            let before = waiting.insert(key, Waiting { value, logged });
-            sweep.changed.push((key, before));
+            let earlier = waiting.by_key.insert(key, Waiting { value, logged });
+            let before = waiting.before.get(&key).copied();
+            // Twice in this transaction: nobody has read what was between.
+            if let Some(earlier) = earlier.filter(|earlier| earlier.logged != logged) {
+                waiting.before.insert(key, earlier.value);
+            }
+            sweep.changed.push((key, (earlier, before)));
         }
         drop(waiting);
         let values = step
@@ -275,10 +321,7 @@ impl Keys {
             .into_iter()
             .rev()
         {
-            match before {
-                Some(before) => waiting.insert(key, before),
-                None => waiting.remove(&key),
-            };
+            waiting.restore(key, before);
         }
     }
 
@@ -307,8 +350,8 @@ impl Keys {
             }
             for (key, retired) in sweep.retired.remove(0).keys {
                 // It may stand elsewhere by now.
-                if waiting.get(&key) == Some(&retired) {
-                    waiting.remove(&key);
+                if waiting.by_key.get(&key) == Some(&retired) {
+                    waiting.restore(key, (None, None));
                 }
             }
         }
@@ -317,7 +360,7 @@ impl Keys {
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         let waiting = self.waiting.read().unwrap_or_else(PoisonError::into_inner);
-        waiting.len()
+        waiting.by_key.len()
     }
 }
 
@@ -388,6 +431,7 @@ impl<'a> Db<'a> {
         let waiting = self.keys.waiting.read();
         let waits = waiting
             .unwrap_or_else(PoisonError::into_inner)
+            .by_key
             .get(&tagged)
             .map(|found| found.value);
         if waits.is_some() {
@@ -402,6 +446,28 @@ impl<'a> Db<'a> {
             self.free[table as usize].set(Some(key));
         }
         Ok(found)
+    }
+
+    /// Where that may have stood which stands under a key now, for a reader that
+    /// does not see the row of [`Db::at_key`] yet: what the key had waited with,
+    /// and what its table has at the moment that is read.
+    pub(super) fn earlier_at_key(
+        &self,
+        table: Table,
+        key: i64,
+    ) -> Result<[Option<i64>; 2], StoreError> {
+        let waiting = self.keys.waiting.read();
+        let waited = waiting
+            .unwrap_or_else(PoisonError::into_inner)
+            .before
+            .get(&table.tagged(key))
+            .copied();
+        let in_table = self
+            .connection
+            .prepare_cached(table.select())?
+            .query_row([key], |row| row.get(0))
+            .optional()?;
+        Ok([waited, in_table])
     }
 
     /// Puts a key that is free; `false`: something stands there.

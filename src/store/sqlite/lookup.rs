@@ -160,11 +160,19 @@ pub(super) fn find_event(
     filed: impl IntoIterator<Item = i64>,
 ) -> Result<Option<Known>, StoreError> {
     for attempt in 0.. {
-        let Some(row) = db.at_key(Table::Events, event_key(event, attempt))? else {
+        let key = event_key(event, attempt);
+        let Some(row) = db.at_key(Table::Events, key)? else {
             break;
         };
         if let Some(known) = known_at(db, row, event)? {
             return Ok(Some(known));
+        }
+        // Another event's, or this one's in a row that is just being committed:
+        // a submission that is appended again is never nowhere.
+        for earlier in db.earlier_at_key(Table::Events, key)?.into_iter().flatten() {
+            if let Some(known) = known_at(db, earlier, event)? {
+                return Ok(Some(known));
+            }
         }
     }
     for row in filed {

@@ -216,6 +216,13 @@ impl Memory {
         }
     }
 
+    /// The epoch in force; `None`: the disk must be asked.
+    pub(super) fn epoch(&self, party: &PartyId) -> Option<u64> {
+        self.with(party, |memory| {
+            memory.state.as_ref().map(|state| state.epoch)
+        })
+    }
+
     /// Where the journals stand; `None`: the disk must be asked.
     pub(super) fn heads(&self, party: &PartyId) -> Option<Heads> {
         self.with(party, |memory| {
@@ -305,8 +312,10 @@ impl Expected {
         told
     }
 
-    /// Those who wait for what these deliveries bring.
-    pub(super) fn met_by(&self, entries: &[ReceivedEntry]) -> Vec<Met> {
+    /// Those who wait for what these deliveries bring. What is told of an epoch
+    /// that has ended is about submissions of then: whoever waits now has handed
+    /// over another one, maybe under the same key.
+    pub(super) fn met_by(&self, entries: &[ReceivedEntry], epoch: u64) -> Vec<Met> {
         let mut met = Vec::new();
         let mut by_event = self.by_event.lock().unwrap_or_else(PoisonError::into_inner);
         if by_event.is_empty() {
@@ -316,6 +325,9 @@ impl Expected {
             let Some(DeliveryRecord::Decisions(set)) = &entry.record else {
                 continue;
             };
+            if set.epoch != epoch {
+                continue;
+            }
             for decision in &set.decisions {
                 let waiting = decision.event_id.and_then(|id| by_event.remove(&id));
                 let waiting = waiting.into_iter().flatten();

@@ -9,6 +9,7 @@ mod adapter;
 mod again;
 mod backup;
 mod ceiling;
+mod checkpoint;
 mod connection;
 mod dead_letters;
 mod decisions;
@@ -223,11 +224,12 @@ impl SqliteStore {
         });
         shared.keys.load(&connection)?;
         shared.reload_registry(&connection);
+        let log = checkpoint::Log::of(&mut connection)?;
         let (queue, waiting) = mpsc::channel(QUEUE);
         let for_writer = shared.clone();
         std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || writer::run(connection, for_writer, waiting))
+            .spawn(move || writer::run((connection, log), for_writer, waiting))
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         Ok(Self {
             shared,
@@ -246,7 +248,7 @@ impl SqliteStore {
         &self,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, StoreError>> {
-        let queued = self.enqueue(work);
+        let queued = self.enqueue(Message::Write, work);
         async move { queued.await?.await.map_err(|_| StoreError::Closed)? }.boxed()
     }
 
@@ -254,13 +256,14 @@ impl SqliteStore {
     /// first, and the outcome comes after the commit.
     fn enqueue<T: Send + 'static>(
         &self,
+        message: fn(writer::Job) -> Message,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> BoxFuture<'static, Result<oneshot::Receiver<Result<T, StoreError>>, StoreError>> {
         let (job, told) = writer::job(work);
         let queue = self.queue.clone();
         async move {
             queue
-                .send(Message::Write(job))
+                .send(message(job))
                 .await
                 .map_err(|_| StoreError::Closed)?;
             Ok(told)
@@ -274,8 +277,13 @@ impl SqliteStore {
         work: impl FnOnce(&Db<'_>, &Shared) -> Result<T, StoreError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, StoreError>> {
         let shared = self.shared.clone();
+        let queue = self.queue.clone();
         async move {
-            shared.fence.passed().await;
+            if shared.fence.stands() {
+                // A queue that is full has no patience either.
+                let _ = queue.try_send(Message::Now);
+                shared.fence.passed().await;
+            }
             let places = shared.read_places.clone();
             let place = places
                 .acquire_owned()
@@ -395,7 +403,11 @@ impl Store for SqliteStore {
 
     fn acknowledge(&self, party: &PartyId, direction: Direction, place: Place) -> Answer<'_, ()> {
         let party = party.clone();
-        self.write(move |tx| tx.acknowledge(&party, direction, place))
+        // Nobody waits for it: a peer tells again where it stands.
+        let later = self.enqueue(Message::Later, move |tx| {
+            tx.acknowledge(&party, direction, place)
+        });
+        async move { later.await?.await.map_err(|_| StoreError::Closed)? }.boxed()
     }
 
     fn consume(&self, party: &PartyId, through: u64) -> Answer<'_, u64> {

@@ -155,9 +155,8 @@ impl Tx<'_> {
                 return Ok(false);
             }
             self.uncount(party, said.outcome)?;
-            self.connection
-                .prepare_cached("DELETE FROM decision WHERE row = ?1")?
-                .execute([row])?;
+            self.take_decision(row)?;
+            self.note_anew(row)?;
         }
         self.heard_decision(party, row, decision)?;
         if is_ended {

@@ -7,16 +7,18 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use crate::{
     domain::{
         Complaint, ComplaintId, ComplaintName, Digest, EventHeader, EventId, Micros, PartyId,
-        Progress, Reference, Role, SystemName, Telling, readable_parts,
+        Progress, Reference, SystemName, Telling,
     },
     exchange::{Direction, Entry, Place, delivery_digest},
-    store::{ComplaintRecord, HistoryRecord, Receipt, StoreError},
+    store::{
+        ComplaintRecord, HistoryRecord, Receipt, StoreError,
+        told::{ToldEvent, header, visible},
+    },
 };
 
 use super::{
     Shared, blob16, damaged,
     decisions::read_decision,
-    deliver::{ToldEvent, header},
     digest,
     epoch::party_of_row,
     journal::{PartyState, load_state, position_of, row_id},
@@ -136,9 +138,9 @@ pub(super) fn find(
     };
     let Some(id) = id else { return Ok(None) };
     let takes_part = if shared.is_hub {
-        load_complaint(connection, &id)?.is_some_and(|complaint| {
-            shared.is_national(party) || told_through(&complaint, party).is_some()
-        })
+        let registry = shared.registry.borrow().clone();
+        load_complaint(connection, &id)?
+            .is_some_and(|complaint| visible(&registry.directory, &complaint, party).is_some())
     } else {
         complaint_row(connection, whose, &id)?.is_some()
     };
@@ -265,14 +267,6 @@ pub(super) fn complaint_at(connection: &Connection, row: i64) -> Result<Complain
         .map_err(|_| damaged("a complaint's state can't be read"))
 }
 
-fn told_through(complaint: &Complaint, party: &PartyId) -> Option<u32> {
-    complaint
-        .participants
-        .iter()
-        .find(|participant| &participant.party == party)
-        .map(|participant| participant.told_through)
-}
-
 impl Shared {
     /// Row and header of one revision, as a party is told it (hub).
     pub(super) fn header_of(
@@ -285,7 +279,8 @@ impl Shared {
         let (row, told) = self.told(connection, complaint, revision)?;
         let decision = read_decision(connection, row)?
             .ok_or_else(|| damaged("a revision without its decision"))?;
-        Ok((row, header(complaint, &decision, told, telling)?))
+        let of = (complaint.id, &complaint.tracking_id);
+        Ok((row, header(of, &decision, told, telling)?))
     }
 
     /// The row of a revision, and what the history says of it.
@@ -334,10 +329,6 @@ impl Shared {
         Ok((row, told))
     }
 
-    fn is_national(&self, party: &PartyId) -> bool {
-        self.registry.borrow().directory.triage_reader() == Some(party)
-    }
-
     /// A complaint at the hub, as a party may see it.
     pub(super) fn complaint_at_hub(
         &self,
@@ -348,35 +339,14 @@ impl Shared {
         let Some(complaint) = load_complaint(connection, id)? else {
             return Ok(None);
         };
-        // Whoever overrules has to see what is there, also where it has not
-        // taken part; deciding then tells it what it has not had.
-        let told = match told_through(&complaint, party) {
-            _ if self.is_national(party) => Some(complaint.revision),
-            told => told,
-        };
-        let Some(through) = told else {
-            return Ok(None);
-        };
         let registry = self.registry.borrow().clone();
-        let directory = &registry.directory;
-        let role = match &complaint.handler {
-            Some(handler) if directory.reader_of(handler) == Some(party) => Role::Handler,
-            None if directory.triage_reader() == Some(party) => Role::Triage,
-            _ if &complaint.origin == party => Role::Origin,
-            _ if self.is_national(party) => Role::Observer,
-            _ => Role::Copy,
-        };
-        let telling = Telling {
-            party: party.clone(),
-            role,
-            from_revision: 1,
-            through_revision: through,
-            readable_parts: readable_parts(&complaint, party, role),
+        let Some(telling) = visible(&registry.directory, &complaint, party) else {
+            return Ok(None);
         };
         let state = load_state(connection, party)?;
         let mut history = Vec::new();
         let mut last = None;
-        for revision in 1..=through.min(complaint.revision) {
+        for revision in telling.from_revision..=telling.through_revision {
             let (row, header) = self.header_of(connection, &complaint, revision, &telling)?;
             let is_own = &header.party == party;
             let receipt = match (&state, is_own) {

@@ -3,12 +3,17 @@
 //!
 //! Invariants: an answer comes after COMMIT (`synchronous=FULL`); a job that
 //! fails, or panics, leaves nothing behind and touches none of its neighbours;
-//! when SQLite itself gives a transaction up, everybody in it is told so.
+//! when SQLite itself gives a transaction up, everybody in it is told so; what
+//! may wait for company does so for [`PATIENCE`] at most, and its answer, too,
+//! comes after COMMIT.
 
 use std::{
     collections::{BTreeSet, HashMap},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, Wake},
+    thread::Thread,
+    time::{Duration, Instant},
 };
 
 use rusqlite::Connection;
@@ -16,12 +21,18 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{domain::PartyId, store::StoreError};
 
-use super::{Shared, deliver::Current, journal::PartyState, keys::Db, memory::Fresh};
+use super::{
+    Shared, checkpoint::Log, deliver::Current, journal::PartyState, keys::Db, memory::Fresh,
+};
 
 /// Jobs of one transaction, at most.
 const JOBS_PER_COMMIT: usize = 512;
 /// Jobs that may wait; beyond it callers wait to be let in.
 pub(super) const QUEUE: usize = 1_024;
+/// How long what may wait does: the peer's acknowledgement of this hand-over
+/// and the caller's next hand-over then share a commit, and a caller is not
+/// held up by a commit for which nobody waits.
+const PATIENCE: Duration = Duration::from_millis(2);
 
 /// Runs inside a transaction, or hears why there is none.
 pub(super) type Job = Box<dyn FnOnce(Result<&mut Tx<'_>, StoreError>) -> Reply + Send>;
@@ -32,6 +43,10 @@ type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 pub(super) enum Message {
     /// Something to write.
     Write(Job),
+    /// Something to write, with the next commit or after [`PATIENCE`].
+    Later(Job),
+    /// Somebody needs what waits.
+    Now,
     /// Finish, checkpoint, close.
     Close(oneshot::Sender<()>),
 }
@@ -157,41 +172,99 @@ pub(super) fn job<T: Send + 'static>(
 
 /// Runs until it is told to close, or nobody can write any more.
 pub(super) fn run(
-    mut connection: Connection,
+    (mut connection, log): (Connection, Log),
     shared: Arc<Shared>,
-    mut queue: mpsc::Receiver<Message>,
+    queue: mpsc::Receiver<Message>,
 ) {
-    let mut closing: Option<oneshot::Sender<()>> = None;
+    let mut queue = Queue::new(queue);
     let mut states = HashMap::new();
-    while closing.is_none() {
-        let Some(first) = queue.blocking_recv() else {
-            break;
-        };
-        let mut jobs = Vec::new();
-        let mut next = Some(first);
-        while let Some(message) = next {
-            match message {
-                Message::Write(job) => jobs.push(job),
-                Message::Close(done) => {
-                    closing = Some(done);
-                    break;
-                }
-            }
-            next = if jobs.len() < JOBS_PER_COMMIT {
-                queue.try_recv().ok()
-            } else {
-                None
-            };
-        }
+    while let Some(jobs) = queue.next_batch() {
         commit(&mut connection, &shared, &mut states, jobs);
+        log.move_if_long(&connection);
     }
-    queue.close();
+    queue.waiting.close();
     if let Err(error) = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE") {
         tracing::debug!(event = "checkpoint_at_close", %error);
     }
     drop(connection);
-    if let Some(done) = closing {
+    if let Some(done) = queue.closing {
         let _ = done.send(());
+    }
+}
+
+/// What the writer has before it.
+struct Queue {
+    waiting: mpsc::Receiver<Message>,
+    closing: Option<oneshot::Sender<()>>,
+    waker: std::task::Waker,
+}
+
+/// Wakes the writer's thread.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+impl Queue {
+    /// On the writer's own thread.
+    fn new(waiting: mpsc::Receiver<Message>) -> Self {
+        Self {
+            waiting,
+            closing: None,
+            waker: Arc::new(Unpark(std::thread::current())).into(),
+        }
+    }
+
+    /// The jobs of the next transaction; `None`: it is over.
+    fn next_batch(&mut self) -> Option<Vec<Job>> {
+        if self.closing.is_some() {
+            return None;
+        }
+        let mut jobs = Vec::new();
+        // Only while nothing has come that does not wait.
+        let mut patience_ends = None;
+        let mut next = Some(self.waiting.blocking_recv()?);
+        while let Some(message) = next {
+            match message {
+                Message::Write(job) => {
+                    jobs.push(job);
+                    patience_ends = None;
+                }
+                Message::Later(job) => {
+                    if jobs.is_empty() {
+                        patience_ends = Some(Instant::now() + PATIENCE);
+                    }
+                    jobs.push(job);
+                }
+                Message::Now => patience_ends = None,
+                Message::Close(done) => {
+                    self.closing = Some(done);
+                    break;
+                }
+            }
+            next = match patience_ends {
+                _ if jobs.len() >= JOBS_PER_COMMIT => None,
+                None => self.waiting.try_recv().ok(),
+                Some(until) => self.recv_until(until),
+            };
+        }
+        Some(jobs)
+    }
+
+    /// Waits no longer than that; also `None` when nobody can send any more.
+    fn recv_until(&mut self, until: Instant) -> Option<Message> {
+        let waker = self.waker.clone();
+        let mut context = Context::from_waker(&waker);
+        loop {
+            if let Poll::Ready(message) = self.waiting.poll_recv(&mut context) {
+                return message;
+            }
+            let left = until.checked_duration_since(Instant::now())?;
+            std::thread::park_timeout(left);
+        }
     }
 }
 
@@ -275,10 +348,11 @@ fn commit(
             if registry_changed {
                 shared.reload_registry(connection);
             }
+            // First those who pass it on: a peer waits for them.
+            shared.wakers.wake(&touched);
             for reply in replies {
                 reply(Ok(()));
             }
-            shared.wakers.wake(&touched);
         }
         Err(error) => {
             tracing::error!(event = "store_commit_failed", %error);
@@ -311,5 +385,86 @@ impl Wakers {
                 waker.send_modify(|counter| *counter += 1);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job() -> Job {
+        Box::new(|_| Box::new(|_| {}))
+    }
+
+    /// Jobs of the batches that a writer makes of these messages, and how long
+    /// it took over the first.
+    fn batches(messages: impl IntoIterator<Item = Message>) -> (Vec<usize>, Duration) {
+        let (sender, waiting) = mpsc::channel(QUEUE);
+        for message in messages {
+            assert!(sender.try_send(message).is_ok());
+        }
+        let began = Instant::now();
+        let mut queue = Queue::new(waiting);
+        let first = queue.next_batch().map_or(0, |jobs| jobs.len());
+        let took = began.elapsed();
+        drop(sender);
+        let mut sizes = vec![first];
+        while let Some(jobs) = queue.next_batch() {
+            sizes.push(jobs.len());
+        }
+        (sizes, took)
+    }
+
+    /// Scenario: what may wait comes alone, with something that does not wait
+    /// before or behind it, with a reader that needs it, and at the end.
+    /// Guarantee: alone it waits its time and no longer; with company it goes
+    /// at once and in the same transaction; order is kept and nothing is left
+    /// behind.
+    #[test]
+    fn what_may_wait_goes_with_the_next_commit() {
+        let (alone, took) = batches([Message::Later(job())]);
+        assert_eq!(alone, [1]);
+        assert!(took >= PATIENCE, "{took:?}");
+
+        let later_first = [Message::Later(job()), Message::Write(job())];
+        let (together, _) = batches(later_first);
+        assert_eq!(together, [2]);
+        let write_first = [Message::Write(job()), Message::Later(job())];
+        let (together, _) = batches(write_first);
+        assert_eq!(together, [2]);
+
+        let (done, _closed) = oneshot::channel();
+        let closing = [Message::Later(job()), Message::Close(done)];
+        assert_eq!(batches(closing).0, [1]);
+        // Nothing of it is a transaction of nothing.
+        assert_eq!(batches([Message::Later(job()), Message::Now]).0, [1]);
+    }
+
+    /// Scenario: a message that does not wait comes while the writer waits.
+    /// Guarantee: it wakes the writer, which does not wait on.
+    #[test]
+    fn whoever_does_not_wait_ends_the_waiting() {
+        let (sender, waiting) = mpsc::channel(QUEUE);
+        let (batch, told) = std::sync::mpsc::channel();
+        let writer = std::thread::spawn(move || {
+            let mut queue = Queue::new(waiting);
+            while let Some(jobs) = queue.next_batch() {
+                let _ = batch.send(jobs.len());
+            }
+        });
+        // The writer may look before both have come: some rounds.
+        let met = (0..50).any(|_| {
+            assert!(sender.blocking_send(Message::Later(job())).is_ok());
+            std::thread::park_timeout(PATIENCE / 8);
+            assert!(sender.blocking_send(Message::Write(job())).is_ok());
+            let first = told.recv();
+            if first == Ok(2) {
+                return true;
+            }
+            let _ = told.recv();
+            false
+        });
+        drop(sender);
+        assert!(met && writer.join().is_ok());
     }
 }

@@ -87,7 +87,9 @@ async fn a_hub_ends_when_a_person_has_to_act() {
     let cluster = Cluster::start(&programs, &[]);
     cluster.create("national");
     cluster.psql("postgres", "CREATE ROLE guarded LOGIN PASSWORD 'right'");
-    let nation = nation_at(&url_of(&[&cluster], "national")).await;
+    let mut nation = nation_at(&url_of(&[&cluster], "national")).await;
+    // Its ports are free.
+    nation.hubs[0].kill();
     let file = nation.directory.path().join("hub-0.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     let other = nation.directory.path().join("other.toml");

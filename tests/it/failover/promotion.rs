@@ -1,6 +1,6 @@
 //! The primary is lost, and its standby takes its place.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::replicas::cluster::{Cluster, programs};
 
@@ -50,6 +50,13 @@ async fn promotes(lost: Lost) {
     tokio::time::sleep(moments.between(0, 1_000)).await;
     let before = accepted(&standby);
     standby.promote();
+    let promoted = Instant::now();
+    eventually("the first commit at the standby", async || {
+        accepted(&standby) > before
+    })
+    .await;
+    let after = promoted.elapsed();
+    println!("{lost:?}: the first commit {after:?} after the promotion");
     eventually("traffic flows again", async || {
         accepted(&standby) > before + 100
     })

@@ -62,7 +62,7 @@ fn run(count: u64, schedule: impl AsyncFn(&mut World, &mut StdRng)) {
 /// heard; attempts to connect are bounded from both sides.
 #[test]
 fn nothing_is_lost_on_bad_lines() {
-    run(schedules(40), async |world, dice| {
+    run(schedules(100), async |world, dice| {
         for _ in 0..dice.random_range(5..15) {
             world.step().await;
         }

@@ -14,9 +14,10 @@ use tokio::{
 
 use super::*;
 use crate::{
-    domain::{Outcome, Party, PartyMode, Progress},
+    domain::{Digest, Outcome, Party, PartyId, PartyMode, Progress},
     store::{
-        Receipt, Store as _,
+        HubStore as _, Invitation, InvitationUse, IssuedCertificate, Receipt, SessionToken,
+        Store as _,
         conformance::{filing, national},
     },
 };
@@ -255,8 +256,94 @@ async fn a_silent_standby_is_waited_for() {
     assert_eq!(decided(&store, &national()).await.len(), there);
 }
 
-/// Scenario: more callers at once than there are connections; a reader that
-/// holds one while all others are in use.
+/// Scenario: the synchronous standby is gone while a certificate is kept that a
+/// code led to; an operator ends the wait, and the server warns that the standby
+/// may lack it; later nobody has to be waited for.
+/// Guarantee: the certificate is not given while a standby that takes over might
+/// know nothing of it, and is once all is safe; it is kept once, and so is that
+/// the code was used.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_given_when_the_standby_has_it() {
+    let Some(programs) = programs() else { return };
+    let cluster = Cluster::start(&programs, &[]);
+    let name = database(&cluster).await;
+    let store = prepared(&cluster.url(&name)).await;
+    let invitation = Invitation {
+        id: "a".to_owned(),
+        party: national(),
+        code_digest: Digest::of(b"code"),
+        made_at: at(1),
+        expires_at: at(100),
+        revoked_at: None,
+        used: None,
+    };
+    store.put_invitation(invitation).await.unwrap();
+    let standby = async |names: &str| {
+        let text = format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'");
+        sql(&cluster, "postgres", &text).await;
+        sql(&cluster, "postgres", "SELECT pg_reload_conf()").await;
+    };
+    standby("elsewhere").await;
+    // The server reads its settings when it gets round to it.
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    let mut trials = JoinSet::new();
+    for n in 0.. {
+        assert!(std::time::Instant::now() < until, "no commit has to wait");
+        let (url, text) = (
+            cluster.url("postgres"),
+            format!("CREATE TABLE trial_{n} ()"),
+        );
+        trials.spawn(async move {
+            let connected = tokio_postgres::connect(&url, tokio_postgres::NoTls).await;
+            let (client, connection) = connected.unwrap();
+            let task = tokio::spawn(connection);
+            client.batch_execute(&text).await.unwrap();
+            drop(client);
+            task.await.unwrap().unwrap();
+        });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if waiting(&cluster, "CREATE TABLE trial%", true).await > 0 {
+            break;
+        }
+    }
+    trials.join_all().await;
+    let certificate = IssuedCertificate {
+        serial: "s1".to_owned(),
+        party: national(),
+        issued_at: at(2),
+        ends_at: at(50),
+        invitation: Some("a".to_owned()),
+    };
+    let used = InvitationUse {
+        at: at(2),
+        from: "192.0.2.1".to_owned(),
+        key_digest: Digest::of(b"key"),
+        serial: "s1".to_owned(),
+    };
+    let recorded = tokio::spawn({
+        let store = store.clone();
+        async move { store.record_issued(certificate, Some(used)).await }
+    });
+    let is_waiting = async |wanted: bool, cancel: bool| {
+        while (waiting(&cluster, "%issued_certificate%", cancel).await > 0) != wanted {
+            assert!(std::time::Instant::now() < until, "in time");
+            assert!(!recorded.is_finished(), "nobody is told yet");
+        }
+    };
+    is_waiting(true, true).await;
+    is_waiting(false, false).await;
+    is_waiting(true, false).await;
+    assert!(!recorded.is_finished(), "nobody is told yet");
+    standby("").await;
+    assert!(recorded.await.unwrap().unwrap());
+    let issued = store.issued_to(&national()).await.unwrap();
+    assert_eq!(issued.len(), 1);
+    let kept = store.invitation("a").await.unwrap().unwrap();
+    assert_eq!(kept.used.unwrap().serial, "s1");
+}
+
+/// Scenario: more callers at once than there are connections, and each opens a
+/// session as well; a reader that holds one while all others are in use.
 /// Guarantee: everybody is answered, and no more connections are open than were
 /// allowed: those of readers, the writer's and the listener's.
 #[tokio::test(flavor = "multi_thread")]
@@ -268,6 +355,9 @@ async fn connections_have_a_limit() {
     for n in 0..200 {
         let store = store.clone();
         calls.spawn(async move {
+            let party = PartyId::parse(&format!("kota-{n}")).unwrap();
+            let token = SessionToken([n as u8; 16]);
+            store.open_session(&party, token).await.unwrap();
             submit(&store, n % 20).await.unwrap();
             store.heads(&national()).await.unwrap();
             store.counts(&national()).await.unwrap()

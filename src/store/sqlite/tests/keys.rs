@@ -45,7 +45,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
-type Model = BTreeMap<(bool, u16), i64>;
+/// What stands under a key, and in how many transactions it has moved.
+type Model = BTreeMap<(bool, u16), (i64, u32)>;
 
 fn table(is_complaint: bool) -> Table {
     match is_complaint {
@@ -58,12 +59,14 @@ fn check(db: &Db<'_>, model: &Model) {
     for is_complaint in [false, true] {
         for key in (0..300).step_by(7).chain(model.keys().map(|(_, key)| *key)) {
             let found = db.at_key(table(is_complaint), i64::from(key)).unwrap();
-            assert_eq!(found, model.get(&(is_complaint, key)).copied(), "{key}");
+            let expected = model.get(&(is_complaint, key)).map(|(value, _)| *value);
+            assert_eq!(found, expected, "{key}");
         }
     }
 }
 
 fn put(db: &Db<'_>, model: &mut Model, keys: &[(bool, u16, i64)]) {
+    let before = model.clone();
     for (is_complaint, key, value) in keys {
         let is_new = !model.contains_key(&(*is_complaint, *key));
         let was_put = db.put_key(table(*is_complaint), i64::from(*key), *value);
@@ -72,7 +75,9 @@ fn put(db: &Db<'_>, model: &mut Model, keys: &[(bool, u16, i64)]) {
             // A row that moves.
             db.set_key(table(*is_complaint), i64::from(*key), *value);
         }
-        model.insert((*is_complaint, *key), *value);
+        let moves = before.get(&(*is_complaint, *key));
+        let moves = moves.map_or(0, |(_, moves)| moves + 1);
+        model.insert((*is_complaint, *key), (*value, moves));
     }
     check(db, model);
 }
@@ -84,15 +89,16 @@ proptest! {
     /// readers that began earlier and stops in between; so few may wait that
     /// they go into their tables all the time.
     /// Guarantee: the writer and every new reader find exactly what was
-    /// committed; a reader that began earlier finds at least every key that
-    /// was there then and still has its value; memory stays bounded.
+    /// committed; a reader that began earlier finds every key that was there
+    /// then and still has its value, and where one stood that has moved once
+    /// since; memory stays bounded.
     #[test]
     fn keys_are_found_wherever_they_are(steps in steps()) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys.db");
         let mut connection = connect(&path).unwrap();
         migrations::migrations::runner().run(&mut connection).unwrap();
-        let mut keys = Keys::with_limit(LIMIT);
+        let mut keys = Keys::with_limits(LIMIT..=LIMIT);
         keys.load(&connection).unwrap();
         let mut model = Model::new();
         let mut readers: Vec<(std::sync::Arc<()>, Connection, Model)> = Vec::new();
@@ -136,17 +142,21 @@ proptest! {
                 Step::Reopen => {
                     readers.clear();
                     connection = connect(&path).unwrap();
-                    keys = Keys::with_limit(LIMIT);
+                    keys = Keys::with_limits(LIMIT..=LIMIT);
                     keys.load(&connection).unwrap();
                 }
             }
             check(&Db::reader(&connection, &keys), &model);
             for (_, reader, then) in &readers {
                 let db = Db::reader(reader, &keys);
-                for ((is_complaint, key), value) in then {
-                    if model.get(&(*is_complaint, *key)) == Some(value) {
-                        let found = db.at_key(table(*is_complaint), i64::from(*key)).unwrap();
-                        prop_assert_eq!(found, Some(*value));
+                for ((is_complaint, key), (value, moves)) in then {
+                    let (table, at) = (table(*is_complaint), i64::from(*key));
+                    let (now, moved) = model[&(*is_complaint, *key)];
+                    if now == *value {
+                        prop_assert_eq!(db.at_key(table, at).unwrap(), Some(*value));
+                    } else if moved == moves + 1 {
+                        let earlier = db.earlier_at_key(table, at).unwrap();
+                        prop_assert!(earlier.contains(&Some(*value)), "{:?}", earlier);
                     }
                 }
             }
