@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::store::sqlite::{CopyFacts, backup};
+use crate::{
+    config::StoreConfig,
+    store::sqlite::{CopyFacts, backup},
+};
 
 use super::{
     Done,
@@ -23,7 +26,8 @@ Examples:
   jembatan backup --config hub.toml /backup/now.db --output json
 Nothing is written over. The node need not stop, and its writer never waits; it
 may also be stopped. A copy holds what citizens wrote: keep it as safe as the
-store itself. Certificates and settings are not in it.")]
+store itself. Certificates and settings are not in it. A hub whose store is in
+PostgreSQL is copied by PostgreSQL's own tools: this command says how.")]
 pub(super) struct Backup {
     /// The node's configuration file
     #[arg(long, short, value_name = "FILE")]
@@ -34,7 +38,7 @@ pub(super) struct Backup {
 
 impl Backup {
     pub(super) async fn run(self, output: Output) -> anyhow::Result<Done> {
-        let node = NodeFile::read(&self.config)?;
+        let node = NodeFile::with_store_in_file(&self.config, instead)?;
         let target = self.target;
         let made =
             tokio::task::spawn_blocking(move || backup(&node.directory, &target, now())).await??;
@@ -51,6 +55,19 @@ impl Backup {
         }
         Ok(Done::All)
     }
+}
+
+/// How PostgreSQL's own tools copy it. The url never holds a password.
+fn instead(store: &StoreConfig) -> String {
+    let url = &store.url;
+    format!(
+        "While the hubs run:\n  \
+         pg_basebackup -d '{url}' -D DIRECTORY -c fast -X stream\n    \
+         the whole server; with a WAL archive it can be put back to any later moment\n  \
+         pg_dump -d '{url}' -Fc -f FILE\n    \
+         this database, at one moment\n\
+         docs/operate.md, \"A hub for a nation\", has the whole way, and back"
+    )
 }
 
 /// What a copy is, for machines.

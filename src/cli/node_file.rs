@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use crate::{
-    config::{AdapterConfig, HubConfig, load},
+    config::{AdapterConfig, HubConfig, StoreConfig, load},
     store::sqlite::NodeRole,
 };
 
@@ -47,34 +47,44 @@ fn is_hubs(table: &toml::Table) -> bool {
 pub(super) struct NodeFile {
     pub(super) role: NodeRole,
     pub(super) directory: PathBuf,
+    /// A hub's PostgreSQL, which has taken the place of a file in the directory.
+    pub(super) store: Option<StoreConfig>,
 }
 
 impl NodeFile {
+    /// Of a node whose store is a file; of a hub that keeps it in PostgreSQL it
+    /// says what to do instead.
+    pub(super) fn with_store_in_file(
+        path: &Path,
+        instead: impl FnOnce(&StoreConfig) -> String,
+    ) -> anyhow::Result<Self> {
+        let found = Self::read(path)?;
+        if let Some(store) = &found.store {
+            anyhow::bail!(
+                "{} keeps its store in PostgreSQL, whose own tools copy it and put it back. {}",
+                path.display(),
+                instead(store)
+            );
+        }
+        Ok(found)
+    }
+
     /// Reads a configuration file. Which role it is of shows in its tables: an
     /// adapter's names a hub, a hub's says where links come in.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
-        Self::read_or(path, "see docs/operate.md, \"A hub for a nation\"")
-    }
-
-    /// As [`NodeFile::read`]; of a hub that has no file it says what to do instead.
-    pub(super) fn read_or(path: &Path, instead: &str) -> anyhow::Result<Self> {
         let table = table_of(path)?;
         Ok(if is_adapters(&table) {
             Self {
                 role: NodeRole::Adapter,
                 directory: load::<AdapterConfig>(path)?.directory,
+                store: None,
             }
         } else {
             let config = load::<HubConfig>(path)?;
-            anyhow::ensure!(
-                config.store.is_none(),
-                "{} keeps its store in PostgreSQL, on whose data this command does not work yet: \
-                 {instead}",
-                path.display()
-            );
             Self {
                 role: NodeRole::Hub,
                 directory: config.directory,
+                store: config.store,
             }
         })
     }

@@ -8,7 +8,8 @@ use clap::Args;
 use crate::{
     config::RetentionConfig,
     domain::Micros,
-    store::sqlite::{Recovered, RecoveredParty, recover},
+    hub::database,
+    store::{Recovered, RecoveredParty, postgres, sqlite},
 };
 
 use super::{
@@ -21,7 +22,7 @@ use super::{
 const DAY_MICROS: i64 = 86_400_000_000;
 
 /// Begin a new epoch for every party, after the hub was restored from an older
-/// state. The hub must not run
+/// state. The hub must not run; of several on one PostgreSQL, none of them
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -29,7 +30,7 @@ Examples:
   jembatan recover --config hub.toml
   jembatan recover --config hub.toml --output json
 When: `jembatan hub` refuses to serve from a copy, or links stop as HUB_BEHIND or
-JOURNAL_FORKED after the hub's files were put back by other means.
+JOURNAL_FORKED after the hub's files, or its database, were put back by other means.
 What: complaints, decisions, Tracking IDs and the memory of duplicates stay;
 journals begin at 1; each adapter, when it next connects, sends again what the
 hub lacks, and hands nothing over twice.")]
@@ -46,8 +47,13 @@ impl Recover {
     pub(super) async fn run(self, output: Output) -> anyhow::Result<Done> {
         let node = NodeFile::read_hub(&self.config)?;
         let dry_run = self.dry_run;
-        let done =
-            tokio::task::spawn_blocking(move || recover(node.directory, now(), dry_run)).await??;
+        let done = match &node.store {
+            Some(store) => postgres::recover(&database(store)?, now(), dry_run).await?,
+            None => {
+                let recover = move || sqlite::recover(node.directory, now(), dry_run);
+                tokio::task::spawn_blocking(recover).await??
+            }
+        };
         if output.is_json(false) {
             json(&value(&done, dry_run))?;
             return Ok(Done::All);
@@ -81,6 +87,7 @@ fn value(done: &Recovered, dry_run: bool) -> serde_json::Value {
         "copiedAt": done.copied_at.map(moment),
         "newest": done.newest.map(moment),
         "tooOld": done.newest.and_then(|newest| too_old(newest, now())),
+        "invitationsTakenBack": done.invitations,
         "parties": parties,
     })
 }
@@ -141,6 +148,12 @@ fn say(done: &Recovered, dry_run: bool) -> anyhow::Result<()> {
     line(
         "lost: parties, institutions and revoked certificates entered since: enter them again before the links open",
     )?;
+    if done.invitations > 0 {
+        line(format!(
+            "taken back: {} open invitations, since one may have been used after that moment: invite again",
+            done.invitations
+        ))?;
+    }
     line(match dry_run {
         true => "nothing was changed; without --dry-run this epoch begins",
         false => "the new epoch has begun: start the hub; adapters come back by themselves",

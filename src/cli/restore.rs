@@ -1,10 +1,13 @@
 //! `jembatan restore`: a copy takes the place of a lost store.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::store::sqlite::{NodeRole, restore};
+use crate::{
+    config::StoreConfig,
+    store::sqlite::{NodeRole, restore},
+};
 
 use super::{
     Done,
@@ -36,9 +39,25 @@ pub(super) struct Restore {
     force: bool,
 }
 
+/// How it is put back by PostgreSQL's own tools.
+fn instead(store: &StoreConfig, config: &Path) -> String {
+    let (url, config) = (&store.url, config.display());
+    format!(
+        "Stop every hub. A base backup takes the place of the server's data directory while the server \
+         is stopped (with a WAL archive: restore_command and recovery.signal). A dump goes into a fresh \
+         database of that name:\n  \
+         pg_restore -d '{url}' --exit-on-error FILE\n\
+         Then, before a hub starts:\n  \
+         jembatan recover --config {config} --dry-run\n  \
+         jembatan recover --config {config}\n\
+         docs/operate.md, \"A hub for a nation\", has the whole way"
+    )
+}
+
 impl Restore {
     pub(super) async fn run(self, output: Output) -> anyhow::Result<Done> {
-        let node = NodeFile::read(&self.config)?;
+        let node =
+            NodeFile::with_store_in_file(&self.config, |store| instead(store, &self.config))?;
         let (role, directory) = (node.role, node.directory.clone());
         let (copy, force) = (self.copy, self.force);
         let (found, aside) =

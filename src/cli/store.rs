@@ -7,13 +7,14 @@ use clap::{Args, Subcommand};
 
 use crate::{
     hub::database,
-    store::postgres::{SchemaState, Settings, check, migrate},
+    store::postgres::{Integrity, SchemaState, Settings, check, check_integrity, migrate},
+    wire,
 };
 
 use super::{
     Done,
     node_file::load_hub,
-    output::{Output, json, line},
+    output::{Output, Table, json, line},
 };
 
 /// The schema of the PostgreSQL that hub replicas share. A hub in a directory
@@ -35,8 +36,18 @@ migrates at a time; a second one waits and finds nothing left to do.")]
     #[command(after_help = "\
 Examples:
   jembatan store check --config hub.toml        exit code 1: it can't
-  jembatan store check --config hub.toml --output json")]
-    Check(Where),
+  jembatan store check --config hub.toml --deep --output json
+--deep reads the whole record as it is at one moment, while hubs run or not: chains
+are computed anew, every submission must have its decision, nothing may point nowhere
+or be kept that was erased, and somebody must read for every open complaint. Exit
+code 1: something was found. It takes as long as the record is large.")]
+    Check {
+        #[command(flatten)]
+        place: Where,
+        /// Read the whole record, and say what is damaged, where
+        #[arg(long)]
+        deep: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -50,7 +61,7 @@ impl Store {
     pub(super) async fn run(self, output: Output) -> anyhow::Result<Done> {
         let state = match &self {
             Self::Migrate(place) => migrate(&settings(&place.config)?).await?,
-            Self::Check(place) => check(&settings(&place.config)?).await?,
+            Self::Check { place, .. } => check(&settings(&place.config)?).await?,
         };
         if output.is_json(false) {
             json(&serde_json::json!({
@@ -64,8 +75,82 @@ impl Store {
             ))?;
         }
         anyhow::ensure!(state.fits(), "{}", what_to_do(state));
+        if let Self::Check { place, deep: true } = &self {
+            let read_header =
+                |header: &[u8]| wire::decode_header(&bytes::Bytes::copy_from_slice(header)).ok();
+            let found = check_integrity(&settings(&place.config)?, read_header).await?;
+            tell(&found, output)?;
+        }
         Ok(Done::All)
     }
+}
+
+fn tell(found: &Integrity, output: Output) -> anyhow::Result<()> {
+    if output.is_json(false) {
+        json(&value(found))?;
+    } else {
+        let mut table = Table::new([
+            "party",
+            "epochs",
+            "submissions",
+            "accepted",
+            "duplicates",
+            "rejected",
+            "parked",
+            "deliveries",
+        ]);
+        for party in &found.parties {
+            table.row([
+                party.party.to_string(),
+                party.epochs.to_string(),
+                party.submissions.to_string(),
+                party.accepted.to_string(),
+                party.duplicates.to_string(),
+                party.rejected.to_string(),
+                party.parked.to_string(),
+                party.deliveries.to_string(),
+            ]);
+        }
+        table.print()?;
+        for one in &found.findings {
+            line(format!("{} {}: {}", one.kind, one.place, one.why))?;
+        }
+        for (kind, count) in &found.more {
+            line(format!("{kind}: {count} more"))?;
+        }
+        if found.is_whole() {
+            line("every chain, decision and reference is whole")?;
+        }
+    }
+    let count = found.findings.len() as u64 + found.more.values().sum::<u64>();
+    anyhow::ensure!(
+        found.is_whole(),
+        "{count} things are not as they should be. An orphan waits for a party that reads for its \
+         institution. The rest is damage: keep a copy of the database as it is, and see \
+         docs/operate.md, \"A hub for a nation\""
+    );
+    Ok(())
+}
+
+fn value(found: &Integrity) -> serde_json::Value {
+    let parties = found.parties.iter().map(|party| {
+        serde_json::json!({
+            "party": party.party.as_str(), "epochs": party.epochs,
+            "submissions": party.submissions, "deliveries": party.deliveries,
+            "accepted": party.accepted, "duplicates": party.duplicates,
+            "rejected": party.rejected, "parked": party.parked,
+        })
+    });
+    let findings = found
+        .findings
+        .iter()
+        .map(|one| serde_json::json!({ "kind": one.kind, "place": one.place, "why": one.why }));
+    serde_json::json!({
+        "isWhole": found.is_whole(),
+        "parties": parties.collect::<Vec<_>>(),
+        "findings": findings.collect::<Vec<_>>(),
+        "more": found.more,
+    })
 }
 
 fn settings(path: &Path) -> anyhow::Result<Settings> {

@@ -36,7 +36,7 @@ use super::{
     exchange::{Board, Exchange},
     patience::Patience,
     peers::{ByCertificate, is_out},
-    store,
+    store::{self, Opened},
 };
 
 /// How often certificate files are looked at.
@@ -113,7 +113,10 @@ pub async fn run(
     )
     .await?;
     let doors = Doors::bind(&config.door, &config.health, &trust_domain, &*clock).await?;
-    let store = store::open(&config, clock.clone()).await?;
+    let Opened { store, left_behind } = tokio::select! {
+        opened = store::open(&config, clock.clone()) => opened?,
+        () = stop.cancelled() => return Ok(()),
+    };
     register(&*store, &config).await?;
     check_tokens(&config, &store.registry().borrow()).map_err(HubError::Ended)?;
     let behind = Behind::load(&config)?;
@@ -262,17 +265,19 @@ pub async fn run(
     let _ = ready.send(addresses);
     let ended = tokio::select! {
         () = stop.cancelled() => None,
-        end = tasks.stopped() => Some(end),
+        end = tasks.stopped() => Some(format!(
+            "the task {:?} ended by itself{}",
+            end.name,
+            end.panic.map(|why| format!(": {why}")).unwrap_or_default()
+        )),
+        // Links would come back to it again and again, and be served by nobody.
+        why = left_behind => Some(why.to_owned()),
     };
     let limit = Duration::from_secs(u64::from(config.shutdown.timeout_seconds));
     shut_down(&stages, &sessions, &*store, &mut tasks, limit).await;
     match ended {
         None => Ok(()),
-        Some(end) => Err(HubError::Ended(format!(
-            "the task {:?} ended by itself{}",
-            end.name,
-            end.panic.map(|why| format!(": {why}")).unwrap_or_default()
-        ))),
+        Some(why) => Err(HubError::Ended(why)),
     }
 }
 

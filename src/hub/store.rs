@@ -3,6 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::{FutureExt as _, future::BoxFuture};
+
 use crate::{
     config::{CommitLevel, HubConfig, StoreConfig},
     domain::decide,
@@ -30,11 +32,16 @@ pub(super) async fn reached(config: &HubConfig) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Opens the store that the settings name.
-pub(super) async fn open(
-    config: &HubConfig,
-    clock: Arc<dyn Clock>,
-) -> Result<Arc<dyn HubStore>, StoreError> {
+/// A store, and what ends the hub that has it.
+pub(super) struct Opened {
+    pub(super) store: Arc<dyn HubStore>,
+    /// Comes, with the reason, when the store's history is another one than the
+    /// hub's.
+    pub(super) left_behind: BoxFuture<'static, &'static str>,
+}
+
+/// Opens the store that the settings name; waits for whoever begins a new epoch.
+pub(super) async fn open(config: &HubConfig, clock: Arc<dyn Clock>) -> Result<Opened, StoreError> {
     if let Some(store) = &config.store {
         let options = postgres::Options {
             settings: database(store)?,
@@ -44,7 +51,11 @@ pub(super) async fn open(
             seed: random_bytes(),
             decide,
         };
-        return Ok(Arc::new(PostgresStore::open(options).await?));
+        let store = PostgresStore::open(options).await?;
+        return Ok(Opened {
+            left_behind: store.left_behind(),
+            store: Arc::new(store),
+        });
     }
     let options = sqlite::Options {
         directory: config.directory.clone(),
@@ -55,7 +66,11 @@ pub(super) async fn open(
         seed: random_bytes(),
         decide,
     };
-    Ok(Arc::new(SqliteStore::open(options)?))
+    Ok(Opened {
+        store: Arc::new(SqliteStore::open(options)?),
+        // Nobody else writes to its file.
+        left_behind: std::future::pending().boxed(),
+    })
 }
 
 /// How the database is reached.

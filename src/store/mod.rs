@@ -16,6 +16,7 @@ mod conformance;
 mod enrolling;
 mod error;
 mod judging;
+mod recovering;
 mod told;
 mod values;
 
@@ -35,6 +36,7 @@ use crate::{
 
 pub use enrolling::{Invitation, InvitationUse, IssuedCertificate, RefusedJoin};
 pub use error::StoreError;
+pub use recovering::{Recovered, RecoveredParty};
 pub use values::{
     AcceptBatch, ComplaintRecord, CopyWanted, Counts, DeadLetter, EarlierInbox, EndedEpoch, Heads,
     HistoryRecord, IncomingEntry, JournalEntry, NewSubmission, Pruned, Receipt, ReceiveBatch,

@@ -48,7 +48,7 @@ pub(crate) fn invite(hub: &Node, party: &str, more: &[&str]) -> String {
     said.out.trim().to_owned()
 }
 
-fn config(world: &World, name: &str) -> PathBuf {
+pub(crate) fn config(world: &World, name: &str) -> PathBuf {
     world.directory.path().join(format!("{name}.toml"))
 }
 
@@ -94,13 +94,13 @@ pub(crate) fn certificates(hub: &Node, party: &str) -> Vec<serde_json::Value> {
     all.unwrap_or_default()
 }
 
-fn invitations(hub: &Node) -> serde_json::Value {
+pub(crate) fn invitations(hub: &Node) -> serde_json::Value {
     at(hub, &["parties", "invites", "--output", "json"])
         .good()
         .json()
 }
 
-fn state_of(hub: &Node, line: &str) -> String {
+pub(crate) fn state_of(hub: &Node, line: &str) -> String {
     let id = parsed(line).code.id();
     let all = invitations(hub);
     let mut all = all["invitations"].as_array().unwrap().iter();
@@ -119,7 +119,7 @@ pub(crate) fn forged(line: &str, change: impl FnOnce(&mut InvitationLine)) -> St
     parts.to_string()
 }
 
-fn refused(said: &Said, words: &[&str]) {
+pub(crate) fn refused(said: &Said, words: &[&str]) {
     assert_eq!(said.code, 1, "{}{}", said.out, said.err);
     for word in words {
         assert!(said.err.contains(word), "{word}: {}", said.err);

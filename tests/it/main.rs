@@ -35,6 +35,8 @@ mod hostile_slow;
 mod joining;
 mod kill;
 mod letters;
+mod postgres_joining;
+mod postgres_recovery;
 mod recovery;
 mod reliability;
 mod renewing;

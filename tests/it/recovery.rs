@@ -14,9 +14,9 @@ use crate::{
     support::{Node, World, complaint, eventually, submit},
 };
 
-const PARTIES: [&str; 2] = ["pemda-33", "pemda-33.74"];
+pub(crate) const PARTIES: [&str; 2] = ["pemda-33", "pemda-33.74"];
 
-async fn hand_over(node: &Node, references: impl Iterator<Item = String>, wait_ms: u32) {
+pub(crate) async fn hand_over(node: &Node, references: impl Iterator<Item = String>, wait_ms: u32) {
     let mut gateway = node.gateway().await;
     for reference in references {
         let answer = gateway.submit(submit(complaint(&reference), wait_ms)).await;
@@ -26,7 +26,7 @@ async fn hand_over(node: &Node, references: impl Iterator<Item = String>, wait_m
 
 /// Waits until both ends of every journal are equal, and the province has the
 /// decision on all that it handed over.
-async fn level(world: &World, province: &Node, city: &Node, decided: usize) {
+pub(crate) async fn level(world: &World, province: &Node, city: &Node, decided: usize) {
     eventually("everything is decided", || async {
         told(province).await.len() == decided
     })
@@ -43,7 +43,7 @@ async fn level(world: &World, province: &Node, city: &Node, decided: usize) {
 
 /// Tracking ID of each accepted event that this node's system was ever told of
 /// and has not taken over yet; an event told twice fails the test.
-async fn told(node: &Node) -> BTreeMap<Vec<u8>, String> {
+pub(crate) async fn told(node: &Node) -> BTreeMap<Vec<u8>, String> {
     let mut found = BTreeMap::new();
     for decision in decisions(node).await {
         assert_eq!(
@@ -59,7 +59,7 @@ async fn told(node: &Node) -> BTreeMap<Vec<u8>, String> {
 
 /// The inbox as a local system reads it: some items at a time, each batch
 /// acknowledged, until nothing comes; at most so many. References of filings.
-async fn consume(node: &Node, most: usize) -> Vec<String> {
+pub(crate) async fn consume(node: &Node, most: usize) -> Vec<String> {
     let mut gateway = node.gateway().await;
     let mut references = Vec::new();
     while references.len() < most {
@@ -90,11 +90,11 @@ fn of_province(value: &serde_json::Value) -> &serde_json::Value {
     found.unwrap()
 }
 
-fn path(of: &Path) -> &str {
+pub(crate) fn path(of: &Path) -> &str {
     of.to_str().unwrap()
 }
 
-fn references(of: &str, count: usize) -> impl Iterator<Item = String> {
+pub(crate) fn references(of: &str, count: usize) -> impl Iterator<Item = String> {
     (0..count).map(move |n| format!("{of}-{n}"))
 }
 

@@ -10,8 +10,9 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::{
     domain::{DeliveryRecord, Outcome, PartyId},
+    hub::database,
     store::{
-        DeadLetter, StoreError,
+        DeadLetter, StoreError, postgres,
         sqlite::{dead_letters, unread_deliveries},
     },
     wire,
@@ -37,9 +38,9 @@ Examples:
   jembatan dead-letters show 2847cf27-5287-8f37-b90f-a6d01344cfdc --config adapter.toml
   jembatan dead-letters retry --all
   jembatan dead-letters drop pemda-33.74/12 --note 'Uji coba, tidak perlu.'
-list and show read the node's store, while the node runs or not, as the user that
-it runs as; retry and drop ask the running node, at its own door. A hub whose store
-is in PostgreSQL has no such file: retry --all --dry-run lists what is parked there.
+list and show read the node's store (its file, as the user that it runs as, or its
+database), while the node runs or not; retry and drop ask the running node, at its
+own door.
 rejected: final; its author corrects it and hands it over under a new key.
 parked: deciding it failed at the hub; once the hub's software is corrected, retry
 decides it again there, and drop rejects it. Its author waits meanwhile.
@@ -182,11 +183,11 @@ impl DeadLetters {
 }
 
 async fn read(node: Node, only: Option<PartyId>, limit: usize) -> anyhow::Result<Vec<DeadLetter>> {
-    let file = NodeFile::read_or(
-        &node.config,
-        "what is parked there a running hub names itself, at its own door: \
-         jembatan dead-letters retry --all --dry-run",
-    )?;
+    let file = NodeFile::read(&node.config)?;
+    if let Some(store) = &file.store {
+        // A hub receives nothing that it could fail to read.
+        return Ok(postgres::dead_letters(&database(store)?, only.as_ref(), limit).await?);
+    }
     let read = move || {
         // What this node's own operator has to settle goes first.
         let mut found = unread_deliveries(&file.directory, only.as_ref(), limit)?;

@@ -19,7 +19,7 @@ fn invitation(id: &str, made: i64) -> Invitation {
     }
 }
 
-fn used(
+pub(super) fn used(
     id: &str,
     second: i64,
     key: u8,

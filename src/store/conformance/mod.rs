@@ -3,6 +3,7 @@
 
 mod deciding;
 mod enrolling;
+mod epochs;
 mod erasing;
 mod letters;
 mod moving;
@@ -14,7 +15,7 @@ mod submitting;
 mod unmapped;
 mod world;
 
-pub(crate) use world::{Engine, TOKEN, World, at, city, event, filing, national, province};
+pub(crate) use world::{Engine, Kept, TOKEN, World, at, city, event, filing, national, province};
 
 /// Runs all of it against an engine.
 pub(crate) async fn run(engine: &dyn Engine) {
@@ -53,4 +54,9 @@ pub(crate) async fn run(engine: &dyn Engine) {
     enrolling::what_was_refused_is_kept(engine).await;
     opening::a_lost_disk_comes_back(engine).await;
     opening::what_was_set_aside_goes_again(engine).await;
+    epochs::nothing_is_lost_or_told_twice_over_epochs(engine).await;
+    epochs::what_was_let_go_of_or_lost_still_has_its_outcome(engine).await;
+    epochs::what_was_parked_is_settled_over_epochs(engine).await;
+    epochs::what_nobody_has_taken_over_is_told_again(engine).await;
+    epochs::open_invitations_are_taken_back(engine).await;
 }

@@ -13,7 +13,7 @@ use crate::{
     exchange::{Direction, Entry, Place, extend},
     store::{
         AcceptBatch, AdapterStore, HubStore, IncomingEntry, NewSubmission, ReceiveBatch,
-        ReceivedEntry, SessionToken, sqlite::Decide,
+        ReceivedEntry, Recovered, SessionToken, sqlite::Decide,
     },
     wire::{self, Composing},
 };
@@ -22,7 +22,16 @@ use crate::{
 pub(crate) trait Engine: Sync {
     fn hub(&self, directory: &Path, decide: Decide) -> Arc<dyn HubStore>;
     fn node(&self, directory: &Path) -> Arc<dyn AdapterStore>;
+    /// What the store of a hub that does not run holds.
+    fn keep(&self, directory: &Path) -> Kept;
+    /// The store of a hub that does not run goes back to that.
+    fn put_back(&self, directory: &Path, kept: &Kept);
+    /// Its operator begins a new epoch.
+    fn recover(&self, directory: &Path, now: Micros, dry_run: bool) -> Recovered;
 }
+
+/// A file, or the name of a database.
+pub(crate) struct Kept(pub(crate) Vec<u8>);
 
 pub(crate) const TOKEN: SessionToken = SessionToken([7; 16]);
 
@@ -144,6 +153,13 @@ impl World {
         let expected = self.hub.heads(id).await.unwrap().submissions;
         let batch = self.batch(expected, entries);
         self.hub.accept(id, batch).await.unwrap();
+    }
+
+    /// The hub's process ends; another, empty one stands in for it.
+    pub(crate) async fn stop_hub(&mut self, engine: &dyn Engine, aside: &str) {
+        self.hub.close().await;
+        let aside = self.directory.path().join(aside);
+        self.hub = engine.hub(&aside, crate::domain::decide);
     }
 
     /// The processes of hub and province end, and begin again.

@@ -82,22 +82,24 @@ pub(super) async fn letters(
     let only = only.map(PartyId::as_str);
     let most = limit.min(PAGE) as i64;
     let found = rows(client, LETTERS, &[&after, &only, &most]).await?;
-    let letters = found.iter().map(|row| {
-        let id: i64 = row.try_get(0)?;
-        Ok(DeadLetter {
-            id: id as u64,
-            party: party(row, 1)?,
-            epoch: number(row, 2)?,
-            position: position_of(id),
-            stored_at: Micros(row.try_get(3)?),
-            decision: Some(decisions::from_json(row.try_get(5)?)?),
-            entry: Entry {
-                event: bytes::Bytes::copy_from_slice(row.try_get(4)?),
-                ..Entry::default()
-            },
-        })
-    });
-    letters.collect()
+    found.iter().map(letter).collect()
+}
+
+/// A letter of (id, party, epoch, stored_at, event, decision).
+pub(super) fn letter(row: &tokio_postgres::Row) -> Result<DeadLetter, StoreError> {
+    let id: i64 = row.try_get(0)?;
+    Ok(DeadLetter {
+        id: id as u64,
+        party: party(row, 1)?,
+        epoch: number(row, 2)?,
+        position: position_of(id),
+        stored_at: Micros(row.try_get(3)?),
+        decision: Some(decisions::from_json(row.try_get(5)?)?),
+        entry: Entry {
+            event: bytes::Bytes::copy_from_slice(row.try_get(4)?),
+            ..Entry::default()
+        },
+    })
 }
 
 /// The parked submission that is meant. It holds for as long as the party's

@@ -28,6 +28,7 @@ use tokio_postgres::{
 use crate::store::StoreError;
 
 use super::{
+    guard::Guard,
     hosts::{Hosts, MARK, NotOpened, Serving},
     session::Session,
     tls::Tls,
@@ -96,6 +97,7 @@ pub(super) type Reader = Object<Readers>;
 /// What makes the pool's connections.
 pub(super) struct Readers {
     hosts: Arc<Hosts>,
+    guard: Arc<Guard>,
     limit: Duration,
 }
 
@@ -105,12 +107,9 @@ impl Manager for Readers {
 
     async fn create(&self) -> Result<Session, StoreError> {
         let opened = self.hosts.open().await.map_err(NotOpened::in_flight)?;
-        Ok(Session::new(
-            opened.client,
-            opened.serving,
-            opened.used,
-            self.limit,
-        ))
+        let session = Session::new(opened.client, opened.serving, opened.used, self.limit);
+        self.guard.admit(&session).await?;
+        Ok(session)
     }
 
     async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<StoreError> {
@@ -124,6 +123,8 @@ impl Manager for Readers {
 /// How to reach the database.
 pub(super) struct Database {
     hosts: Arc<Hosts>,
+    /// Every session passes it.
+    pub(super) guard: Arc<Guard>,
     pool: Pool<Readers>,
     limit: Duration,
     /// The server on which this replica's writer has committed.
@@ -135,7 +136,17 @@ pub(super) struct Database {
 }
 
 impl Database {
+    /// For a hub.
     pub(super) fn new(settings: &Settings) -> Result<Self, StoreError> {
+        Self::called(settings, None)
+    }
+
+    /// For an operator's command, which the server can tell from a hub.
+    pub(super) fn for_operator(settings: &Settings) -> Result<Self, StoreError> {
+        Self::called(settings, Some("jembatan operator"))
+    }
+
+    fn called(settings: &Settings, name: Option<&str>) -> Result<Self, StoreError> {
         let mut config: Config = settings.url.parse().map_err(|error| {
             StoreError::Invalid(format!(
                 "[store] url can't be read: {}",
@@ -143,6 +154,9 @@ impl Database {
             ))
         })?;
         prepare(&mut config, settings);
+        if let Some(name) = name {
+            config.application_name(name);
+        }
         // `hostaddr` may stand without any `host`.
         let is_local = config.get_hostaddrs().is_empty()
             && config
@@ -164,8 +178,10 @@ impl Database {
         };
         let hosts = Arc::new(Hosts::new(&config, tls, settings.synchronous_commit));
         let limit = settings.statement_timeout + GRACE;
+        let guard = Arc::new(Guard::default());
         let readers = Readers {
             hosts: hosts.clone(),
+            guard: guard.clone(),
             limit,
         };
         let pool = Pool::builder(readers)
@@ -181,6 +197,7 @@ impl Database {
             .map_err(|error| StoreError::Invalid(format!("the pool of connections: {error}")))?;
         Ok(Self {
             hosts,
+            guard,
             pool,
             limit,
             settled: Mutex::default(),
@@ -205,11 +222,24 @@ impl Database {
     /// A line of its own.
     pub(super) async fn line(&self) -> Result<Line, NotOpened> {
         let opened = self.hosts.open().await?;
+        let session = Session::new(opened.client, opened.serving, opened.used, self.limit);
+        self.guard.admit(&session).await.map_err(NotOpened::Unfit)?;
         Ok(Line {
-            session: Session::new(opened.client, opened.serving, opened.used, self.limit),
+            session,
             is_doubtful: opened.is_doubtful,
             notifications: opened.notifications,
         })
+    }
+
+    /// A line whose statements and transactions may take as long as they like.
+    pub(super) async fn patient_line(&self) -> Result<Line, StoreError> {
+        let mut line = self.line().await?;
+        line.session.wait_for_ever();
+        let patience = "SET statement_timeout = 0; SET lock_timeout = 0; \
+             SET idle_in_transaction_session_timeout = 0";
+        let asked = line.session.batch_execute(patience);
+        line.session.within(asked).await?;
+        Ok(line)
     }
 
     /// How long an answer may take.

@@ -20,7 +20,7 @@ use crate::{
 use super::{
     PostgresStore,
     again::{How, Settling},
-    damaged, directory, enrolment, journal,
+    damaged, directory, enrolment, epoch, journal,
     rows::{id16, number},
     session::{execute, one, rows},
     writer::Work,
@@ -61,13 +61,18 @@ impl HubStore for PostgresStore {
         done.map(|done| done?.place()).boxed()
     }
 
-    fn ended_epoch(&self, _: &PartyId, _: u64) -> Answer<'_, Option<EndedEpoch>> {
-        // No epoch ends in this engine: see docs/operate.md on restoring.
-        std::future::ready(Ok(None)).boxed()
+    fn ended_epoch(&self, party: &PartyId, epoch: u64) -> Answer<'_, Option<EndedEpoch>> {
+        let party = party.clone();
+        async move { epoch::ended(&*self.reader().await?, &party, epoch).await }.boxed()
     }
 
-    fn catch_up(&self, _: &PartyId, _: u64, _: u64) -> Answer<'_, ()> {
-        std::future::ready(Ok(())).boxed()
+    fn catch_up(&self, party: &PartyId, node_epoch: u64, received: u64) -> Answer<'_, ()> {
+        let party = party.clone();
+        async move {
+            self.tell_what_is_lacking(&party, node_epoch, received)
+                .await
+        }
+        .boxed()
     }
 
     fn decide_again(

@@ -20,11 +20,15 @@ mod directory;
 mod durable;
 mod enrolment;
 mod enter;
+mod epoch;
 mod erase;
 mod error;
+mod guard;
 mod hosts;
 mod hub;
+mod integrity;
 mod journal;
+mod letters;
 mod listen;
 mod plan;
 mod retell;
@@ -73,6 +77,9 @@ use super::{
 pub use ceiling::{RowCounts, insert_ceiling, row_counts};
 use connect::{Database, Reader};
 pub use connect::{Settings, SynchronousCommit, is_reachable};
+pub use epoch::recover;
+pub use integrity::{Finding, Integrity, PartyTotals, ReadHeader, check_integrity};
+pub use letters::dead_letters;
 pub use schema::{SchemaState, check, is_empty, migrate};
 use watching::Wakers;
 use writer::{Done, Job, Work};
@@ -180,6 +187,7 @@ impl PostgresStore {
         let line = database.line().await?;
         schema::must_fit(line.client()).await?;
         let (instance_id, dedup_key) = directory::identify(line.client(), &options.seed).await?;
+        database.guard.arm(line.client()).await?;
         let dedup_key = Hmac::<Sha256>::new_from_slice(&dedup_key)
             .map_err(|_| damaged("the store's own key"))?;
         let known = directory::read_registry(line.client()).await?;
@@ -210,6 +218,14 @@ impl PostgresStore {
             _guard: Arc::new(stop.clone().drop_guard()),
             stop,
         })
+    }
+
+    /// Comes when this hub has to be started anew, and says why: its database was
+    /// put back to an earlier state, or a new epoch was begun, while it ran. What
+    /// it holds in memory is of another history; the store refuses everything.
+    pub fn left_behind(&self) -> BoxFuture<'static, &'static str> {
+        let shared = self.shared.clone();
+        async move { shared.database.guard.left_behind().await }.boxed()
     }
 
     /// Does something in the writer's next batch.

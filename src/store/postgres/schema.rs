@@ -49,7 +49,7 @@ fn known() -> u32 {
 /// # Errors
 /// It can't be reached or read.
 pub async fn check(settings: &Settings) -> Result<SchemaState, StoreError> {
-    let line = Database::new(settings)?.line().await?;
+    let line = Database::for_operator(settings)?.line().await?;
     state(line.client()).await
 }
 
@@ -76,12 +76,8 @@ pub async fn is_empty(settings: &Settings) -> Result<bool, StoreError> {
 /// # Errors
 /// It can't be reached, or a migration failed; what was applied before stays.
 pub async fn migrate(settings: &Settings) -> Result<SchemaState, StoreError> {
-    let mut line = Database::new(settings)?.line().await?;
     // A migration may take its time, and so may the wait for another one's.
-    line.client()
-        .batch_execute("SET statement_timeout = 0; SET lock_timeout = 0")
-        .await?;
-    line.client_mut().wait_for_ever();
+    let mut line = Database::for_operator(settings)?.patient_line().await?;
     // The lock ends with the line.
     one(line.client(), "SELECT pg_advisory_lock($1)", &[&MIGRATING]).await?;
     let before = state(line.client()).await?;

@@ -5,7 +5,9 @@
 mod away;
 pub(crate) mod cluster;
 mod encrypted;
+mod epochs;
 mod faults;
+mod integrity;
 mod plans;
 mod refusals;
 mod replicas;
@@ -19,21 +21,21 @@ use std::{
 };
 
 use crate::{
-    domain::{Decision, DeliveryRecord, PartyId, Policy, decide},
+    domain::{Decision, DeliveryRecord, Micros, PartyId, Policy, decide},
     exchange::{Direction, Entry, Place, entry_digest, extend},
     link::WireHeaders,
     runtime::{SystemClock, random_bytes},
     store::{
         AcceptBatch, AdapterStore, Decide, HubStore, IncomingEntry, JournalEntry, NewSubmission,
-        StoreError,
-        conformance::{self, Engine, TOKEN, World, at},
+        Recovered, StoreError,
+        conformance::{self, Engine, Kept, TOKEN, World, at},
         sqlite,
     },
     wire,
 };
 use cluster::{Cluster, USER, programs};
 
-use super::{Options, PostgresStore, Settings, SynchronousCommit, migrate};
+use super::{Options, PostgresStore, Settings, SynchronousCommit, migrate, recover};
 
 /// A database that has the schema and nothing else.
 const TEMPLATE: &str = "pattern";
@@ -47,14 +49,24 @@ fn shared() -> Option<&'static Cluster> {
 
 /// Carries out a statement as the operator would.
 async fn sql(cluster: &Cluster, database: &str, statement: &str) {
+    try_sql(cluster, database, statement).await.unwrap();
+}
+
+async fn try_sql(
+    cluster: &Cluster,
+    database: &str,
+    statement: &str,
+) -> Result<(), tokio_postgres::Error> {
     let url = cluster.url(database);
     let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
         .await
         .unwrap();
     let task = tokio::spawn(connection);
-    client.batch_execute(statement).await.unwrap();
+    let said = client.batch_execute(statement).await;
     drop(client);
-    task.await.unwrap().unwrap();
+    // Whoever ends its own session is told so.
+    let _ = task.await.unwrap();
+    said
 }
 
 /// The number that a statement finds.
@@ -249,9 +261,7 @@ impl Engine for Postgres {
             let store = open(&self.cluster.url(&name), decide).await.unwrap();
             (name, store)
         };
-        // The suite opens stores as files are opened.
-        let (name, store) =
-            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(opened));
+        let (name, store) = wait(opened);
         let mut databases = self.databases.lock().unwrap();
         databases.insert(directory.to_owned(), name);
         Arc::new(store)
@@ -269,6 +279,41 @@ impl Engine for Postgres {
         });
         Arc::new(node.unwrap())
     }
+
+    fn keep(&self, directory: &Path) -> Kept {
+        let from = self.name_of(directory);
+        Kept(self.copied(&from).into_bytes())
+    }
+
+    fn put_back(&self, directory: &Path, kept: &Kept) {
+        let name = self.copied(std::str::from_utf8(&kept.0).unwrap());
+        let mut databases = self.databases.lock().unwrap();
+        databases.insert(directory.to_owned(), name);
+    }
+
+    fn recover(&self, directory: &Path, now: Micros, dry_run: bool) -> Recovered {
+        let settings = settings(&self.cluster.url(&self.name_of(directory)));
+        wait(recover(&settings, now, dry_run)).unwrap()
+    }
+}
+
+impl Postgres {
+    fn name_of(&self, directory: &Path) -> String {
+        self.databases.lock().unwrap()[directory].clone()
+    }
+
+    /// A copy of a database that nobody uses; its name.
+    fn copied(&self, from: &str) -> String {
+        let name = format!("d{}", hex::encode(random_bytes::<8>()));
+        let copy = format!("CREATE DATABASE {name} TEMPLATE {from}");
+        wait(sql(self.cluster, "postgres", &copy));
+        name
+    }
+}
+
+/// The suite opens stores as files are opened.
+fn wait<T>(what: impl Future<Output = T>) -> T {
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(what))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -284,7 +284,12 @@ impl Replica {
             Err(failed) => return failed,
         };
         match self.commit(&prepared.writes).await {
-            Ok(()) => Attempt::Committed(prepared.done, prepared.touched),
+            Ok(()) => {
+                if let Some(row) = self.row {
+                    self.shared.database.guard.committed(row, self.batch);
+                }
+                Attempt::Committed(prepared.done, prepared.touched)
+            }
             Err(failure) => Attempt::Failed(failure),
         }
     }
@@ -399,6 +404,7 @@ impl Replica {
             (row.try_get(0)?, row.try_get(1)?, row.try_get::<_, i64>(2)?);
         self.row = Some(replica);
         self.batch = self.batch.max(committed);
+        self.shared.database.guard.committed(replica, committed);
         self.held = Some(Held {
             line,
             writer: Writer {
@@ -461,6 +467,7 @@ impl Replica {
     async fn leave(mut self) {
         if let (Some(held), Some(row)) = (self.held.take(), self.row) {
             let sql = "DELETE FROM replica WHERE id = $1";
+            self.shared.database.guard.leaves();
             let gone = async { execute(held.line.client(), sql, &[&row]).await };
             if let Ok(Err(error)) = timeout(GRACE, gone).await {
                 let error = StoreError::from(error);

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use crate::{
     domain::{Micros, PartyId},
     exchange::{Direction, Place},
-    store::{EndedEpoch, StoreError},
+    store::{EndedEpoch, Recovered, RecoveredParty, StoreError},
 };
 
 use super::{
@@ -28,36 +28,9 @@ use super::{
 /// Deliveries that are told again in one transaction of a running hub.
 const RETELL_PAGE: u64 = 1_000;
 
-/// What [`recover`] did, or would do, for one party.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecoveredParty {
-    /// Whose journals.
-    pub party: PartyId,
-    /// The epoch that ends.
-    pub ended_epoch: u64,
-    /// The one that begins.
-    pub epoch: u64,
-    /// Submissions that the hub holds: its node sends later ones again.
-    pub submissions: u64,
-    /// Deliveries that the hub holds.
-    pub deliveries: u64,
-    /// Deliveries that are told again, since nobody knows here who has them.
-    pub told_again: u64,
-}
-
-/// What [`recover`] did, or would do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recovered {
-    /// When the copy was made; `None`: the store is not marked as a copy.
-    pub copied_at: Option<Micros>,
-    /// When the newest thing that it holds was stored.
-    pub newest: Option<Micros>,
-    /// The parties, by id.
-    pub parties: Vec<RecoveredParty>,
-}
-
-/// Begins a new epoch for every party of a hub that does not run, and takes
-/// the mark of a copy away, in one transaction. With `dry_run` nothing changes.
+/// Begins a new epoch for every party of a hub that does not run, takes back the
+/// invitations that nobody has used, and takes the mark of a copy away, in one
+/// transaction. With `dry_run` nothing changes.
 ///
 /// # Errors
 /// [`StoreError::Invalid`] if a node runs there, or it is no hub's store; the
@@ -72,6 +45,12 @@ pub fn recover(directory: PathBuf, now: Micros, dry_run: bool) -> Result<Recover
     for party in parties_of(&transaction)? {
         parties.push(begin_epoch(&transaction, &party, now)?);
     }
+    // A code that was used after this state was kept would work once more.
+    let invitations = transaction.execute(
+        "UPDATE invitation SET revoked_at = ?1 \
+         WHERE revoked_at IS NULL AND used_at IS NULL AND expires_at > ?1",
+        [now.0],
+    )? as u64;
     transaction.execute("UPDATE node SET copied_at = NULL", [])?;
     if dry_run {
         transaction.rollback()?;
@@ -82,6 +61,7 @@ pub fn recover(directory: PathBuf, now: Micros, dry_run: bool) -> Result<Recover
     Ok(Recovered {
         copied_at: copied_at.map(Micros),
         newest,
+        invitations,
         parties,
     })
 }

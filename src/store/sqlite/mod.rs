@@ -69,7 +69,7 @@ pub use backup::{CopyFacts, backup, check, restore};
 pub use ceiling::group_commit_ceiling;
 use connection::{blob16, connect, damaged, digest};
 pub use dead_letters::{dead_letters, unread_deliveries};
-pub use epoch::{Recovered, RecoveredParty, recover};
+pub use epoch::recover;
 use fence::Fence;
 use journal::{fresh_heads, load_state};
 use keys::{Db, Keys};

@@ -10,16 +10,16 @@ mod power;
 use std::{path::Path, sync::Arc};
 
 use crate::{
-    domain::{Policy, decide},
+    domain::{Micros, Policy, decide},
     link::WireHeaders,
     runtime::{SystemClock, random_bytes},
     store::{
-        AdapterStore, HubStore, StoreError,
-        conformance::{self, Engine},
+        AdapterStore, HubStore, Recovered, StoreError,
+        conformance::{self, Engine, Kept},
     },
 };
 
-use super::{Decide, NodeRole, Options, SqliteStore};
+use super::{Decide, NodeRole, Options, SqliteStore, recover};
 
 struct Sqlite;
 
@@ -51,12 +51,42 @@ fn open(directory: &Path, role: NodeRole, decide: Decide) -> Result<SqliteStore,
 
 impl Engine for Sqlite {
     fn hub(&self, directory: &Path, decide: Decide) -> Arc<dyn HubStore> {
-        Arc::new(open(directory, NodeRole::Hub, decide).unwrap())
+        Arc::new(once_let_go(|| open(directory, NodeRole::Hub, decide)).unwrap())
     }
 
     fn node(&self, directory: &Path) -> Arc<dyn AdapterStore> {
         Arc::new(open(directory, NodeRole::Adapter, decide).unwrap())
     }
+
+    fn keep(&self, directory: &Path) -> Kept {
+        Kept(std::fs::read(directory.join("jembatan.db")).unwrap())
+    }
+
+    fn put_back(&self, directory: &Path, kept: &Kept) {
+        std::fs::write(directory.join("jembatan.db"), &kept.0).unwrap();
+    }
+
+    fn recover(&self, directory: &Path, now: Micros, dry_run: bool) -> Recovered {
+        once_let_go(|| recover(directory.to_owned(), now, dry_run)).unwrap()
+    }
+}
+
+/// Does something with a store whose last process has just ended: the writer's
+/// thread lets go a moment after the last handle.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the suite opens stores as files are opened"
+)]
+fn once_let_go<T>(mut act: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    for _ in 0..500 {
+        match act() {
+            Err(error) if error.to_string().contains("another process") => {
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+            outcome => return outcome,
+        }
+    }
+    act()
 }
 
 #[tokio::test(flavor = "multi_thread")]

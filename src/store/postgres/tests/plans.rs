@@ -6,6 +6,7 @@ use crate::{
     store::{
         Store as _,
         conformance::{city, event, filing, national, province},
+        postgres::dead_letters,
     },
 };
 
@@ -117,6 +118,11 @@ async fn no_statement_walks_through_the_past() {
         hub.orphans().await.unwrap();
         hub.issued_to(&city()).await.unwrap();
         assert!(hub.dead_letters(None, 0, 10).await.unwrap().is_empty());
+        let operators = settings(&cluster.url(&pair.database));
+        let letters = dead_letters(&operators, None, 10).await;
+        assert!(letters.unwrap().is_empty());
+        hub.catch_up(&province(), 1, n).await.unwrap();
+        assert!(hub.ended_epoch(&province(), n).await.unwrap().is_none());
         let none = hub.drop_parked(&province(), (1, n), Rejection::dropped("-"), at(1));
         assert_eq!(none.await.unwrap(), None);
         before = filed;
