@@ -14,7 +14,7 @@ use tonic::transport::Channel;
 
 use crate::{
     domain::{Micros, PartyId},
-    exchange::{DrainReason, Retry, RetryCause},
+    exchange::{DrainReason, End, Retry, RetryCause},
     identity::{Material, TrustDomain},
     link::{
         Admitted, LinkAlarm, LinkEnd, LinkState, NodeLink, Phase, admit, run_admitted, run_node,
@@ -232,13 +232,22 @@ impl PartyLink {
     fn learn(&mut self, ended: &Running, end: &LinkEnd) {
         let heard = self.state.borrow().last_heard;
         let has_opened = heard.is_some_and(|heard| heard >= ended.since);
-        // In the hub's own words; a line that breaks says nothing of the hub.
-        let cannot_serve = matches!(end, LinkEnd::Status(status)
-            if status.code() == tonic::Code::Unavailable && !status.details().is_empty());
-        if ended.is_home_again && has_opened && !cannot_serve {
+        // In the hub's own words; a line that breaks says nothing of the hub, and
+        // an opening that brings the journals in line has served.
+        let has_failed = match end {
+            LinkEnd::Status(status) if !status.details().is_empty() => {
+                status.code() == tonic::Code::Unavailable
+            }
+            LinkEnd::Status(_)
+            | LinkEnd::Closed
+            | LinkEnd::Broken(_)
+            | LinkEnd::Session(End::Silent) => !has_opened,
+            _ => false,
+        };
+        if !ended.is_home_again {
+            self.hubs.served(!has_failed);
+        } else if has_opened && !has_failed {
             self.hubs.is_home();
-        } else if !ended.is_home_again {
-            self.hubs.served(has_opened && !cannot_serve);
         }
     }
 
