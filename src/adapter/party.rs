@@ -235,9 +235,13 @@ impl PartyLink {
         // In the hub's own words; a line that breaks says nothing of the hub, and
         // an opening that brings the journals in line has served.
         let has_failed = match end {
-            LinkEnd::Status(status) if !status.details().is_empty() => {
-                status.code() == tonic::Code::Unavailable
-            }
+            LinkEnd::Status(status) if !status.details().is_empty() => match status.code() {
+                // No store, or no room.
+                tonic::Code::Unavailable | tonic::Code::ResourceExhausted => true,
+                // A hub that is cut off from its database knows no newer party.
+                tonic::Code::PermissionDenied => !has_opened,
+                _ => false,
+            },
             LinkEnd::Status(_)
             | LinkEnd::Closed
             | LinkEnd::Broken(_)
