@@ -15,4 +15,4 @@ mod run;
 
 pub use hubs::Hubs;
 pub use party::PartyLink;
-pub use run::{AdapterAddresses, AdapterError, run};
+pub use run::{AdapterAddresses, AdapterError, party_files, run};

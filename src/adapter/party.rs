@@ -180,7 +180,7 @@ impl PartyLink {
                         Ok(renewed) => running = self.replace(running, renewed).await,
                         Err((Why::Home, next)) => {
                             tracing::debug!(event = "link_stays", party = %self.party, why = next.why());
-                            running.returns_at = self.hubs.stays().map(|stays| Instant::now() + stays);
+                            running.returns_at = self.returns_at();
                         }
                         Err((Why::Certificates, next)) => {
                             let wait = retry.delay(next.cause, Duration::ZERO, random_unit());
@@ -222,10 +222,15 @@ impl PartyLink {
             tell,
             is_told: false,
             ends_at: Instant::now() + left,
-            returns_at: self.hubs.stays().map(|stays| Instant::now() + stays),
+            returns_at: self.returns_at(),
             since: now,
             is_home_again: false,
         }
+    }
+
+    /// When a link that begins, or stays, goes back to its own address.
+    fn returns_at(&self) -> Option<Instant> {
+        self.hubs.stays().map(|stays| Instant::now() + stays)
     }
 
     /// How it went at this address decides where the next session is tried.

@@ -94,15 +94,9 @@ pub async fn run(
         callers.push(caller(party)?);
         let state = Arc::new(watch::channel(LinkState::new(Micros(clock.now_micros()))).0);
         states.push((party.id.clone(), state.clone()));
-        let files = Files {
-            certificate: party.certificate.clone(),
-            key: party.key.clone(),
-            roots: config.tls.roots.clone(),
-            crls: config.tls.crls.clone(),
-        };
         let certificate = PartyCertificate::begin(
             party.id.clone(),
-            files,
+            party_files(&config, party),
             trust_domain.clone(),
             clock.clone(),
             state.clone(),
@@ -296,6 +290,16 @@ fn caller(party: &LinkParty) -> Result<Caller, AdapterError> {
         time_zone: party.time_zone.clone(),
         status_maps: Arc::new(status_maps),
     })
+}
+
+/// A party's certificate, and by what it verifies the hub.
+pub fn party_files(config: &AdapterConfig, party: &LinkParty) -> Files {
+    Files {
+        certificate: party.certificate.clone(),
+        key: party.key.clone(),
+        roots: config.tls.roots.clone(),
+        crls: config.tls.crls.clone(),
+    }
 }
 
 fn hubs(hub: &HubAddress) -> Hubs {

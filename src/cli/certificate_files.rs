@@ -2,11 +2,11 @@
 //! starts.
 
 use crate::{
+    adapter::party_files,
     config::{AdapterConfig, DoorConfig, HubConfig},
-    identity::{
-        CaFiles, DoorFiles, DoorMaterial, Files, IdentityError, Material, Purpose, Signer,
-        TrustDomain,
-    },
+    hub::{ca_files, own_files},
+    identity::{DoorMaterial, IdentityError, Material, Purpose, Signer, TrustDomain},
+    node::door_files,
 };
 
 use super::now;
@@ -14,22 +14,12 @@ use super::now;
 /// What a hub could not start with, or nobody could join with; a sentence each.
 pub(super) fn of_hub(config: &HubConfig) -> anyhow::Result<Vec<String>> {
     let domain = TrustDomain::parse(&config.trust_domain)?;
-    let files = Files {
-        certificate: config.tls.certificate.clone(),
-        key: config.tls.key.clone(),
-        roots: config.tls.roots.clone(),
-        crls: config.tls.crls.clone(),
-    };
-    let own = Material::load(&files, &Purpose::Hub, &domain, now()).map(drop);
+    let own = Material::load(&own_files(config), &Purpose::Hub, &domain, now()).map(drop);
     let mut wrong = Vec::new();
     wrong.extend(told("[tls]", own));
-    if let Some((certificate, key)) = config.enrolment.ca() {
-        let files = CaFiles {
-            certificate: certificate.to_owned(),
-            key: key.to_owned(),
-        };
+    if let Some(files) = ca_files(config) {
         // It may lie on a medium that is there only while somebody joins.
-        if key.exists() {
+        if files.key.exists() {
             let ca = Signer::load(&files, &domain, now()).map(drop);
             wrong.extend(told("[enrolment]", ca));
         }
@@ -44,13 +34,8 @@ pub(super) fn of_adapter(config: &AdapterConfig) -> anyhow::Result<Vec<String>> 
     let domain = TrustDomain::parse(&config.trust_domain)?;
     let mut wrong = Vec::new();
     for party in &config.parties {
-        let files = Files {
-            certificate: party.certificate.clone(),
-            key: party.key.clone(),
-            roots: config.tls.roots.clone(),
-            crls: config.tls.crls.clone(),
-        };
         let purpose = Purpose::Party(party.id.clone());
+        let files = party_files(config, party);
         let own = Material::load(&files, &purpose, &domain, now()).map(drop);
         wrong.extend(told(&format!("[[party]] {}", party.id), own));
     }
@@ -60,13 +45,9 @@ pub(super) fn of_adapter(config: &AdapterConfig) -> anyhow::Result<Vec<String>> 
 
 fn of_door(config: &DoorConfig, domain: &TrustDomain) -> Option<String> {
     let tls = config.tls.as_ref()?;
-    let files = DoorFiles {
-        certificate: tls.certificate.clone(),
-        key: tls.key.clone(),
-    };
     told(
         "[door.tls]",
-        DoorMaterial::load(&files, domain, now()).map(drop),
+        DoorMaterial::load(&door_files(tls), domain, now()).map(drop),
     )
 }
 

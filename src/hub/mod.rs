@@ -21,7 +21,7 @@ mod testing;
 pub use behind::Behind;
 pub use exchange::{Board, Exchange, status_of};
 pub use peers::{ByCertificate, Refused, is_out, resolve};
-pub use run::{HubAddresses, HubError, link_server, run};
+pub use run::{HubAddresses, HubError, ca_files, link_server, own_files, run};
 pub use sessions::{
     Begun, Contest, FENCED_MICROS, SessionFacts, SessionGuard, Sessions, TWO_INSTANCES, TooEarly,
     forbidden,

@@ -88,12 +88,7 @@ pub async fn run(
     let trust_domain = TrustDomain::parse(&config.trust_domain)
         .map_err(|error| HubError::Ended(error.to_string()))?;
     // Before the store: a start that fails must leave no directory behind.
-    let files = Files {
-        certificate: config.tls.certificate.clone(),
-        key: config.tls.key.clone(),
-        roots: config.tls.roots.clone(),
-        crls: config.tls.crls.clone(),
-    };
+    let files = own_files(&config);
     let material = Material::load(
         &files,
         &Purpose::Hub,
@@ -408,16 +403,12 @@ fn enrolment(
     trust_domain: &TrustDomain,
     clock: &Arc<dyn Clock>,
 ) -> Enrolment {
-    let files = config.enrolment.ca();
     Enrolment {
         store: store.clone(),
         clock: clock.clone(),
         material: material.clone(),
         trust_domain: trust_domain.clone(),
-        ca: files.map(|(certificate, key)| CaFiles {
-            certificate: certificate.to_owned(),
-            key: key.to_owned(),
-        }),
+        ca: ca_files(config),
         addresses: config.enrolment.addresses.clone(),
         lifetime_seconds: config.enrolment.lifetime_seconds,
         limits: config.announced_limits(),
@@ -451,6 +442,25 @@ async fn shut_down(
         tracing::warn!(event = "tasks_cut", tasks = ?cut);
     }
     tracing::info!(event = "hub_stopped");
+}
+
+/// The hub's own certificate, and by what it verifies others.
+pub fn own_files(config: &HubConfig) -> Files {
+    Files {
+        certificate: config.tls.certificate.clone(),
+        key: config.tls.key.clone(),
+        roots: config.tls.roots.clone(),
+        crls: config.tls.crls.clone(),
+    }
+}
+
+/// The CA that signs for whoever joins, if the settings name one.
+pub fn ca_files(config: &HubConfig) -> Option<CaFiles> {
+    let (certificate, key) = config.enrolment.ca()?;
+    Some(CaFiles {
+        certificate: certificate.to_owned(),
+        key: key.to_owned(),
+    })
 }
 
 /// The national party and, if there is one, the directory file.

@@ -93,10 +93,7 @@ impl Doors {
         let tls = match &config.tls {
             None => None,
             Some(found) => {
-                let files = DoorFiles {
-                    certificate: found.certificate.clone(),
-                    key: found.key.clone(),
-                };
+                let files = door_files(found);
                 let now = Micros(clock.now_micros());
                 let material = DoorMaterial::load(&files, trust_domain, now)
                     .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.why))?;
@@ -290,6 +287,14 @@ async fn listen(
             Ok((listener, DoorAddress::Tcp(address)))
         }
         DoorAddress::Unix(path) => Ok((DoorListener::unix(path).await?, address.clone())),
+    }
+}
+
+/// The certificate of a door.
+pub fn door_files(tls: &crate::config::DoorTls) -> DoorFiles {
+    DoorFiles {
+        certificate: tls.certificate.clone(),
+        key: tls.key.clone(),
     }
 }
 

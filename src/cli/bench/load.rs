@@ -302,3 +302,25 @@ pub(super) async fn paced(
     took.sort_unstable();
     Ok(took)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scenario: a run of a thousand that goes at a hundred a second and, from
+    /// the middle on, at half of that.
+    /// Guarantee: each part of it has its own pace, also where nobody has looked
+    /// just then.
+    #[test]
+    fn each_part_of_a_run_has_its_pace() {
+        let at = |seconds: u64, count: u64| (Duration::from_secs(seconds), count);
+        let pace = Pace {
+            samples: vec![at(0, 0), at(2, 200), at(5, 500), at(9, 700), at(15, 1_000)],
+        };
+        let is_near = |found: f64, wanted: f64| assert!((found - wanted).abs() < 1e-6, "{found}");
+        is_near(pace.between(0.0, 0.1), 100.0);
+        is_near(pace.between(0.3, 0.4), 100.0);
+        is_near(pace.between(0.9, 1.0), 50.0);
+        is_near(pace.between(0.0, 1.0), 1_000.0 / 15.0);
+    }
+}

@@ -111,7 +111,7 @@ impl Bench {
         let began = Instant::now();
         let mut hub = Node::start("hub", &path.join("hub.toml")).await?;
         let hub_ready = began.elapsed();
-        let links = hub.addresses.links.unwrap_or(hub.addresses.grpc);
+        let links = hub.links();
         // The hub comes back on the same port.
         let fixed =
             lab::hub_file().replace("links = \"127.0.0.1:0\"", &format!("links = \"{links}\""));

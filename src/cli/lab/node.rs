@@ -121,6 +121,11 @@ impl Node {
         timeout(STOP, self.child.wait()).await.is_ok()
     }
 
+    /// Where a hub's parties come in.
+    pub(in crate::cli) fn links(&self) -> SocketAddr {
+        self.addresses.links.unwrap_or(self.addresses.grpc)
+    }
+
     pub(in crate::cli) fn log(&self) -> &Path {
         &self.log
     }

@@ -10,7 +10,7 @@ use postgres_types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use crate::store::StoreError;
 
 use super::{
-    connect::{Database, Settings},
+    connect::{Database, Line, Settings},
     damaged,
 };
 
@@ -80,7 +80,15 @@ pub struct RowCounts([i64; TABLES.len()]);
 /// # Errors
 /// The database can't be reached.
 pub async fn row_counts(settings: &Settings) -> Result<RowCounts, StoreError> {
-    let line = Database::new(settings)?.line().await?;
+    counts(&line_of(settings).await?).await
+}
+
+/// Counting and copying take as long as they take.
+async fn line_of(settings: &Settings) -> Result<Line, StoreError> {
+    Database::for_operator(settings)?.patient_line().await
+}
+
+async fn counts(line: &Line) -> Result<RowCounts, StoreError> {
     let mut counts = RowCounts::default();
     for (table, count) in TABLES.into_iter().zip(&mut counts.0) {
         let sql = format!("SELECT count(*) FROM {table}");
@@ -89,8 +97,8 @@ pub async fn row_counts(settings: &Settings) -> Result<RowCounts, StoreError> {
     Ok(counts)
 }
 
-/// Writes what a hub has written since then once more, into tables of the same columns and
-/// indexes that were empty, `per_commit` events a transaction, by one connection
+/// Writes what a hub has written since then once more, into tables of the same
+/// columns and indexes that were empty, `per_commit` events a transaction, by one connection
 /// and without any of a hub's own work: no look-ups, no deciding, no heads. Says
 /// how many events that were, and how long it took.
 ///
@@ -101,13 +109,11 @@ pub async fn insert_ceiling(
     since: RowCounts,
     per_commit: usize,
 ) -> Result<(u64, Duration), StoreError> {
-    let now = row_counts(settings).await?;
-    let line = Database::new(settings)?.line().await?;
+    let line = line_of(settings).await?;
+    let now = counts(&line).await?;
     let client = line.client();
     client
-        .batch_execute(
-            "SET statement_timeout = 0; DROP SCHEMA IF EXISTS ceiling CASCADE; CREATE SCHEMA ceiling",
-        )
+        .batch_execute("DROP SCHEMA IF EXISTS ceiling CASCADE; CREATE SCHEMA ceiling")
         .await?;
     let new: Vec<i64> = now
         .0

@@ -15,7 +15,7 @@ use std::{
 
 use deadpool_postgres::ClientWrapper;
 use tokio::{sync::watch, time::sleep};
-use tokio_postgres::{Error, Row, error::SqlState, types::ToSql};
+use tokio_postgres::{Error, Row, Statement, error::SqlState, types::ToSql};
 
 use super::hosts::Serving;
 
@@ -140,17 +140,29 @@ impl DerefMut for Session {
     }
 }
 
-/// The rows of a statement, which is prepared once per connection.
+/// A statement, which is prepared once per connection, and what is asked of it.
+async fn asked<'a, T, A>(
+    session: &'a Session,
+    sql: &'static str,
+    ask: impl FnOnce(&'a Session, Statement) -> A,
+) -> Result<T, QueryError>
+where
+    A: Future<Output = Result<T, Error>>,
+{
+    let answer = async { ask(session, session.prepare_cached(sql).await?).await };
+    session.within(answer).await
+}
+
+/// The rows of a statement.
 pub(super) async fn rows(
     session: &Session,
     sql: &'static str,
     values: &[&(dyn ToSql + Sync)],
 ) -> Result<Vec<Row>, QueryError> {
-    let answer = async {
-        let statement = session.prepare_cached(sql).await?;
-        session.query(&statement, values).await
-    };
-    session.within(answer).await
+    asked(session, sql, async |session, sql| {
+        session.query(&sql, values).await
+    })
+    .await
 }
 
 /// The row of a statement that has one or none.
@@ -159,11 +171,10 @@ pub(super) async fn maybe(
     sql: &'static str,
     values: &[&(dyn ToSql + Sync)],
 ) -> Result<Option<Row>, QueryError> {
-    let answer = async {
-        let statement = session.prepare_cached(sql).await?;
-        session.query_opt(&statement, values).await
-    };
-    session.within(answer).await
+    asked(session, sql, async |session, sql| {
+        session.query_opt(&sql, values).await
+    })
+    .await
 }
 
 /// The row of a statement that always has one.
@@ -172,11 +183,10 @@ pub(super) async fn one(
     sql: &'static str,
     values: &[&(dyn ToSql + Sync)],
 ) -> Result<Row, QueryError> {
-    let answer = async {
-        let statement = session.prepare_cached(sql).await?;
-        session.query_one(&statement, values).await
-    };
-    session.within(answer).await
+    asked(session, sql, async |session, sql| {
+        session.query_one(&sql, values).await
+    })
+    .await
 }
 
 /// Carries a statement out.
@@ -185,9 +195,8 @@ pub(super) async fn execute(
     sql: &'static str,
     values: &[&(dyn ToSql + Sync)],
 ) -> Result<u64, QueryError> {
-    let answer = async {
-        let statement = session.prepare_cached(sql).await?;
-        session.execute(&statement, values).await
-    };
-    session.within(answer).await
+    asked(session, sql, async |session, sql| {
+        session.execute(&sql, values).await
+    })
+    .await
 }

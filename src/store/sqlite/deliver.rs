@@ -121,7 +121,7 @@ impl Tx<'_> {
     ) -> Result<(), StoreError> {
         let epoch = self.state(party)?.epoch;
         let full = told::pend(pending, party, (epoch, position), decision);
-        self.flush_pending(&mut { full }, now)
+        self.flush_pending(full, now)
     }
 
     /// Tells an author what was decided at last about a submission that had been
@@ -133,16 +133,16 @@ impl Tx<'_> {
         now: Micros,
     ) -> Result<(), StoreError> {
         let party = party.clone();
-        self.flush_pending(&mut Some(Pending { party, set }), now)
+        self.flush_pending(Some(Pending { party, set }), now)
     }
 
     /// Writes the decisions that wait into their author's deliveries.
     pub(super) fn flush_pending(
         &mut self,
-        pending: &mut Option<Pending>,
+        pending: Option<Pending>,
         now: Micros,
     ) -> Result<(), StoreError> {
-        let Some(Pending { party, set }) = pending.take() else {
+        let Some(Pending { party, set }) = pending else {
             return Ok(());
         };
         let bytes = self.shared.encoder.encode(&DeliveryRecord::Decisions(set));

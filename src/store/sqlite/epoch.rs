@@ -19,7 +19,7 @@ use crate::{
 
 use super::{
     NodeRole, blob16, damaged, digest,
-    journal::{PartyState, load_state, put_journal, row_id, save_state},
+    journal::{PartyState, journal_of, load_state, put_journal, row_id, save_state},
     memory::Fresh,
     view::delivery_place,
     writer::Tx,
@@ -240,7 +240,7 @@ pub(super) fn party_of_row(
 ) -> Result<Option<String>, StoreError> {
     Ok(connection
         .prepare_cached("SELECT party FROM journal WHERE id = ?1")?
-        .query_row([row >> 36], |found| found.get(0))
+        .query_row([journal_of(row)], |found| found.get(0))
         .optional()?)
 }
 

@@ -16,7 +16,7 @@ use crate::{
 
 use super::{
     digest,
-    journal::{NewRow, PartyState, position_of, row_id},
+    journal::{NewRow, PartyState, journal_of, position_of, row_id},
     lookup::{Whose, complaint_row, filed_row, find_event},
     writer::Tx,
 };
@@ -202,7 +202,7 @@ impl Tx<'_> {
                  settled_through = min(settled_through, ?2), \
                  decided_through = min(decided_through, ?2) WHERE journal = ?1",
             )?
-            .execute([row >> 36, position_of(row) as i64 - 1])?;
+            .execute([journal_of(row), position_of(row) as i64 - 1])?;
         Ok(())
     }
 

@@ -53,7 +53,7 @@ impl HubStore for SqliteStore {
             for incoming in &batch.entries {
                 tx.accept_one(&party, incoming, batch.now, &mut pending)?;
             }
-            tx.flush_pending(&mut pending, batch.now)?;
+            tx.flush_pending(pending, batch.now)?;
             let head = tx.state(&party)?.head;
             if head != batch.head {
                 return Err(StoreError::Mismatch(

@@ -27,6 +27,11 @@ pub(super) fn row_id(journal: i64, position: u64) -> i64 {
     (journal << POSITION_BITS) | position as i64
 }
 
+/// The journal of a row.
+pub(super) fn journal_of(row: i64) -> i64 {
+    row >> POSITION_BITS
+}
+
 /// The position of a row.
 pub(super) fn position_of(row: i64) -> u64 {
     (row & ((1 << POSITION_BITS) - 1)) as u64

@@ -248,11 +248,19 @@ impl SqliteStore {
         &self,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, StoreError>> {
-        let queued = self.enqueue(Message::Write, work);
+        self.write_as(Message::Write, work)
+    }
+
+    fn write_as<T: Send + 'static>(
+        &self,
+        message: fn(writer::Job) -> Message,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        let queued = self.enqueue(message, work);
         async move { queued.await?.await.map_err(|_| StoreError::Closed)? }.boxed()
     }
 
-    /// As [`Self::write`], in two steps: its place among the writes is taken
+    /// As [`Self::write_as`], in two steps: its place among the writes is taken
     /// first, and the outcome comes after the commit.
     fn enqueue<T: Send + 'static>(
         &self,
@@ -404,10 +412,9 @@ impl Store for SqliteStore {
     fn acknowledge(&self, party: &PartyId, direction: Direction, place: Place) -> Answer<'_, ()> {
         let party = party.clone();
         // Nobody waits for it: a peer tells again where it stands.
-        let later = self.enqueue(Message::Later, move |tx| {
+        self.write_as(Message::Later, move |tx| {
             tx.acknowledge(&party, direction, place)
-        });
-        async move { later.await?.await.map_err(|_| StoreError::Closed)? }.boxed()
+        })
     }
 
     fn consume(&self, party: &PartyId, through: u64) -> Answer<'_, u64> {
@@ -461,7 +468,7 @@ impl Store for SqliteStore {
                 for new in &batch {
                     results.push(tx.submit_at_hub(new, now, &mut pending)?);
                 }
-                tx.flush_pending(&mut pending, now)?;
+                tx.flush_pending(pending, now)?;
             } else {
                 for new in &batch {
                     results.push(tx.submit_own(new, now)?);

@@ -16,7 +16,7 @@ use crate::{
 
 use super::{
     decisions::read_decision,
-    journal::row_id,
+    journal::{journal_of, row_id},
     lookup::{Whose, filed_row, find_event},
     receive::READABLE,
     writer::Tx,
@@ -142,7 +142,7 @@ impl Tx<'_> {
             Some(found) => found.is_some() && id.is_some() && found != id,
             None => self.stands_elsewhere(party, decision)?,
         };
-        let is_ended = row >> 36 != self.state(party)?.submissions;
+        let is_ended = journal_of(row) != self.state(party)?.submissions;
         if has_moved {
             // It was sent again, and is decided where it stands now.
             return Ok(false);

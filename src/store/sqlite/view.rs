@@ -21,7 +21,7 @@ use super::{
     decisions::read_decision,
     digest,
     epoch::party_of_row,
-    journal::{PartyState, load_state, position_of, row_id},
+    journal::{PartyState, journal_of, load_state, position_of, row_id},
     keys::Db,
     lookup::{Known, Whose, by_tracking_id, complaint_row, filed_row, find_event},
     parts::{readable_bits, unpack},
@@ -53,10 +53,10 @@ pub(super) fn receipt_of_row(
         None => decision.as_ref().and_then(|found| found.complaint_id),
     };
     // What stayed in the journal of an ended epoch the hub holds.
-    let is_acknowledged = if row >> 36 == state.submissions {
+    let is_acknowledged = if journal_of(row) == state.submissions {
         position_of(row) <= state.acknowledged.position
     } else {
-        row >> 36 != state.aside_journal
+        journal_of(row) != state.aside_journal
     };
     let progress = match decision.as_ref().map(|found| found.outcome) {
         Some(outcome) => outcome.progress(),
@@ -78,7 +78,7 @@ pub(super) fn is_of_party(
     state: &PartyState,
     row: i64,
 ) -> Result<bool, StoreError> {
-    if row >> 36 == state.submissions {
+    if journal_of(row) == state.submissions {
         return Ok(true);
     }
     Ok(party_of_row(connection, row)?.as_deref() == Some(state.party.as_str()))

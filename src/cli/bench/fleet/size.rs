@@ -40,7 +40,7 @@ impl Fleet {
         let count = names.len();
         self.say(&format!("{count} parties: the hub registers them"));
         let mut hub = start_hub(directory, table, names).await?;
-        let links = hub.addresses.links.unwrap_or(hub.addresses.grpc);
+        let links = hub.links();
         let ledger = Arc::new(Ledger::new());
         let crowd = Crowd::new(&directory.join("../pki"), names, &ledger)?;
         let mut traffic = Traffic::new(names, run, self.seed)?;
@@ -106,10 +106,7 @@ impl Fleet {
         } else {
             self.say("at full speed, over several replicas");
             let all: Vec<&Node> = std::iter::once(&hub).chain(&others).collect();
-            let addresses: Vec<_> = all
-                .iter()
-                .map(|hub| hub.addresses.links.unwrap_or(hub.addresses.grpc))
-                .collect();
+            let addresses: Vec<_> = all.iter().map(|hub| hub.links()).collect();
             let since = now();
             let running = crowd.link(&addresses, count);
             crowd.all_in(count, since).await?;
@@ -311,7 +308,7 @@ async fn start_hub(directory: &Path, table: &str, names: &[String]) -> anyhow::R
     let settings = format!("{settings}\n[session]\nmax_sessions = {sessions}\n{table}");
     std::fs::write(&file, &settings)?;
     let hub = Node::start("hub", &file).await?;
-    let links = hub.addresses.links.unwrap_or(hub.addresses.grpc);
+    let links = hub.links();
     let fixed = settings.replace("links = \"127.0.0.1:0\"", &format!("links = \"{links}\""));
     std::fs::write(&file, fixed)?;
     hub.stop().await;
