@@ -48,12 +48,16 @@ impl Lab {
     }
 
     fn issue(&self, id: &str) -> Files {
-        let subject = Subject::Party(party(id));
+        self.issue_to(id, &Subject::Party(party(id)))
+    }
+
+    /// Under this name.
+    fn issue_to(&self, name: &str, subject: &Subject) -> Files {
         let lifetime = Lifetime::days(now(), 30);
-        let issued = self.authority.issue(&subject, lifetime).unwrap();
+        let issued = self.authority.issue(subject, lifetime).unwrap();
         let files = Files {
-            certificate: self.at(&format!("{id}.pem")),
-            key: self.at(&format!("{id}.key")),
+            certificate: self.at(&format!("{name}.pem")),
+            key: self.at(&format!("{name}.key")),
             roots: self.at("ca/ca.pem"),
             crls: Vec::new(),
         };
@@ -297,17 +301,7 @@ fn both_directories_must_be_writable() {
 #[test]
 fn a_doors_certificate_is_a_servers_only() {
     let lab = lab();
-    let subject = Subject::Door(vec!["localhost".to_owned()]);
-    let issued = lab.authority.issue(&subject, Lifetime::days(now(), 30));
-    let issued = issued.unwrap();
-    let files = Files {
-        certificate: lab.at("door.pem"),
-        key: lab.at("door.key"),
-        roots: lab.at("ca/ca.pem"),
-        crls: Vec::new(),
-    };
-    write_new(&files.key, &issued.key.unwrap(), true, true).unwrap();
-    write_new(&files.certificate, &issued.certificate, false, true).unwrap();
+    let files = lab.issue_to("door", &Subject::Door(vec!["localhost".to_owned()]));
     let as_hub = Material::load(&files, &Purpose::Hub, &domain(), now());
     assert_eq!(as_hub.unwrap_err().reason, "WRONG_NAME");
     let as_party = load(&files, "pemda-33", now());
@@ -326,17 +320,7 @@ fn a_doors_certificate_is_a_servers_only() {
 #[test]
 fn settings_for_visitors_are_made_once() {
     let lab = lab();
-    let subject = Subject::Hub(vec!["localhost".to_owned()]);
-    let issued = lab.authority.issue(&subject, Lifetime::days(now(), 30));
-    let issued = issued.unwrap();
-    let files = Files {
-        certificate: lab.at("hub.pem"),
-        key: lab.at("hub.key"),
-        roots: lab.at("ca/ca.pem"),
-        crls: Vec::new(),
-    };
-    write_new(&files.key, &issued.key.unwrap(), true, true).unwrap();
-    write_new(&files.certificate, &issued.certificate, false, true).unwrap();
+    let files = lab.issue_to("hub", &Subject::Hub(vec!["localhost".to_owned()]));
     let load = || Material::load(&files, &Purpose::Hub, &domain(), now()).unwrap();
     let (one, next) = (load(), load());
     let made = one.visitor_config().unwrap();

@@ -36,17 +36,24 @@ fn a_small_benchmark_says_every_figure() {
         "/adapter_ready_ms",
         "/ceilings/tonic_stream/per_second",
         "/ceilings/sqlite/per_second",
+        "/ceilings/round_trip/p50_ms",
+        "/ceilings/commit_ms",
     ];
-    for path in positive {
+    are_positive(&report, &positive);
+    assert_eq!(report["paced"]["samples"], 50);
+    let size = report["handover_bytes"].as_f64().unwrap();
+    assert!((1_000.0..=1_030.0).contains(&size), "{size}");
+}
+
+/// Each of these is there, and more than nothing.
+fn are_positive(report: &serde_json::Value, paths: &[&str]) {
+    for path in paths {
         let figure = report.pointer(path).and_then(serde_json::Value::as_f64);
         assert!(
             figure.is_some_and(|figure| figure > 0.0),
             "{path}: {report}"
         );
     }
-    assert_eq!(report["paced"]["samples"], 50);
-    let size = report["handover_bytes"].as_f64().unwrap();
-    assert!((1_000.0..=1_030.0).contains(&size), "{size}");
 }
 
 /// Short times for whatever a fleet measures.
@@ -76,7 +83,7 @@ fn fleet(arguments: &[&str]) -> Command {
 }
 
 /// Every figure of each size is there, and those that can't be nothing are not.
-fn check_fleet(output: &std::process::Output, sizes: &[u64]) {
+fn check_fleet(output: &std::process::Output, sizes: &[u64]) -> Vec<serde_json::Value> {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -109,10 +116,7 @@ fn check_fleet(output: &std::process::Output, sizes: &[u64]) {
             "/backfill/last_tenth_per_second",
             "/event_bytes",
         ];
-        for path in positive {
-            let figure = size.pointer(path).and_then(serde_json::Value::as_f64);
-            assert!(figure.is_some_and(|figure| figure > 0.0), "{path}: {size}");
-        }
+        are_positive(size, &positive);
         for path in ["/idle/bytes_per_party", "/idle/hub_cpu_percent"] {
             assert!(size.pointer(path).unwrap().is_number(), "{path}: {size}");
         }
@@ -124,6 +128,7 @@ fn check_fleet(output: &std::process::Output, sizes: &[u64]) {
             assert!(share <= 1.0, "{size}");
         }
     }
+    found.clone()
 }
 
 /// Scenario: a small fleet, a hub on SQLite that is restarted in order and
@@ -137,10 +142,11 @@ fn a_small_fleet_says_every_figure() {
     check_fleet(&command.args(SHORT).output().unwrap(), &[1, 20]);
 }
 
-/// Scenario: a small fleet with its hub on an empty PostgreSQL; then another one
-/// on the same database, which is not empty any more.
-/// Guarantee: the first says each figure; the second does not begin, and says
-/// what to do.
+/// Scenario: a small fleet with its hub, and then two, on an empty PostgreSQL;
+/// then another fleet on the same database, which is not empty any more.
+/// Guarantee: the first says each figure, that of two hubs and that of the
+/// database alone too, which had all rows of the run to write; the second does
+/// not begin, and says what to do.
 #[test]
 fn a_fleet_on_postgresql_wants_an_empty_database() {
     let directory = tempfile::tempdir().unwrap();
@@ -149,7 +155,16 @@ fn a_fleet_on_postgresql_wants_an_empty_database() {
     };
     let url = cluster.url("national");
     let store = ["--json", "--parties", "5", "--store", &url];
-    check_fleet(&fleet(&store).args(SHORT).output().unwrap(), &[5]);
+    let mut command = fleet(&store);
+    let output = command.args(SHORT).args(["--replicas", "2"]).output();
+    let found = check_fleet(&output.unwrap(), &[5]);
+    are_positive(
+        &found[0],
+        &["/replicas/acknowledged_per_second", "/ceiling/per_second"],
+    );
+    assert_eq!(found[0]["replicas"]["replicas"], 2);
+    let at_least = 50 + 240 + 300;
+    assert!(found[0]["ceiling"]["events"].as_u64().unwrap() > at_least);
     let again = fleet(&store).args(SHORT).output().unwrap();
     assert_eq!(again.status.code(), Some(1));
     let said = String::from_utf8_lossy(&again.stderr);

@@ -100,6 +100,15 @@ pub(crate) fn invitations(hub: &Node) -> serde_json::Value {
         .json()
 }
 
+/// A complaint of its own goes from a node to the hub, which accepts it.
+pub(crate) async fn hands_over(node: &Node, reference: &str) {
+    let mut new = complaint(reference);
+    new.handling = v1::Handling::Own as i32;
+    let answer = node.gateway().await.submit(submit(new, 20_000)).await;
+    let receipt = answer.unwrap().into_inner().receipt.unwrap();
+    assert_eq!(receipt.progress, v1::Progress::Accepted as i32);
+}
+
 pub(crate) fn state_of(hub: &Node, line: &str) -> String {
     let id = parsed(line).code.id();
     let all = invitations(hub);
@@ -164,11 +173,7 @@ async fn from_a_line_to_an_accepted_complaint() {
     with_free_doors(&config);
     let node = Node::start("adapter", &config);
     connected(&world, &node, NEW).await;
-    let mut new = complaint("J-1");
-    new.handling = v1::Handling::Own as i32;
-    let answer = node.gateway().await.submit(submit(new, 20_000)).await;
-    let receipt = answer.unwrap().into_inner().receipt.unwrap();
-    assert_eq!(receipt.progress, v1::Progress::Accepted as i32);
+    hands_over(&node, "J-1").await;
 
     assert_eq!(state_of(&world.hub, &line), "INVITATION_STATE_USED");
     let issued = certificates(&world.hub, NEW);

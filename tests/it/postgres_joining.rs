@@ -6,11 +6,11 @@ use jembatan::wire::v1;
 use crate::{
     cli::at,
     joining::{
-        NEW, certificates, config, forged, invitations, invite, join, refused, register, state_of,
-        with_free_doors,
+        NEW, certificates, config, forged, hands_over, invitations, invite, join, refused,
+        register, state_of, with_free_doors,
     },
     replicas::{database, second_hub},
-    support::{Node, World, complaint, connected, eventually, submit},
+    support::{Node, World, connected, eventually},
 };
 
 /// Scenario: two hubs on one database. A party is registered and invited at one;
@@ -69,11 +69,7 @@ addresses = ["LINKS"]
     with_free_doors(&config);
     let node = Node::start("adapter", &config);
     connected(&world, &node, NEW).await;
-    let mut new = complaint("J-1");
-    new.handling = v1::Handling::Own as i32;
-    let answer = node.gateway().await.submit(submit(new, 20_000)).await;
-    let receipt = answer.unwrap().into_inner().receipt.unwrap();
-    assert_eq!(receipt.progress, v1::Progress::Accepted as i32);
+    hands_over(&node, "J-1").await;
     assert_eq!(
         world.sessions(NEW),
         0,

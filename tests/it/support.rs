@@ -218,11 +218,7 @@ impl World {
 
     fn made(more: &str, lines: &str) -> Self {
         let directory = TempDir::new().unwrap();
-        let domain = TrustDomain::parse("jembatan.example").unwrap();
-        let pki = directory.path().join("pki");
-        let authority = Authority::init(&pki, &domain, now(), false).unwrap();
-        let hub = Subject::Hub(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]);
-        issue(&authority, "hub", &hub);
+        let authority = authority_in(directory.path());
         std::fs::write(directory.path().join("directory.toml"), PARTIES).unwrap();
         let links = free_port();
         let more = more.replace("LINKS", &links.to_string());
@@ -329,6 +325,16 @@ format = "json"
         let opened = format!("\"session_opened\",\"party\":\"{party}\"");
         self.hub.log().matches(&opened).count()
     }
+}
+
+/// A CA in `pki` below a directory, and the hub's certificate by it.
+pub(crate) fn authority_in(directory: &Path) -> Authority {
+    let domain = TrustDomain::parse("jembatan.example").unwrap();
+    let pki = directory.join("pki");
+    let authority = Authority::init(&pki, &domain, now(), false).unwrap();
+    let hub = Subject::Hub(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]);
+    issue(&authority, "hub", &hub);
+    authority
 }
 
 pub(crate) fn issue(authority: &Authority, name: &str, subject: &Subject) {

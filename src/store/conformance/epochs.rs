@@ -92,14 +92,6 @@ async fn keep(engine: &dyn Engine, world: &mut World) -> Kept {
     old
 }
 
-async fn submit(world: &World, names: &[&str]) {
-    let batch = names
-        .iter()
-        .map(|name| filing(&province(), name, "isi", None));
-    world.province.submit(batch.collect(), at(1)).await.unwrap();
-    world.carry_all().await;
-}
-
 /// Scenario: a hub with three complaints goes back to them after two more; its
 /// operator begins an epoch; the city loses its disk in the new epoch; then the
 /// hub goes back once more, behind the epoch that was begun, and another epoch
@@ -109,9 +101,9 @@ async fn submit(world: &World, names: &[&str]) {
 /// disk; a new epoch is later than all before.
 pub(super) async fn nothing_is_lost_or_told_twice_over_epochs(engine: &dyn Engine) {
     let mut world = World::new(engine).await;
-    submit(&world, &["E-1", "E-2", "E-3"]).await;
+    world.file(&["E-1", "E-2", "E-3"]).await;
     let old = keep(engine, &mut world).await;
-    submit(&world, &["E-4", "E-5"]).await;
+    world.file(&["E-4", "E-5"]).await;
     let first = world.hub.heads(&city()).await.unwrap().epoch;
 
     recovered(engine, &mut world, Some(&old), 1_000).await;
@@ -160,9 +152,9 @@ async fn check(world: &World, when: &str) {
 /// again.
 pub(super) async fn what_was_let_go_of_or_lost_still_has_its_outcome(engine: &dyn Engine) {
     let mut world = World::new(engine).await;
-    submit(&world, &["E-1", "E-2", "E-3"]).await;
+    world.file(&["E-1", "E-2", "E-3"]).await;
     let old = keep(engine, &mut world).await;
-    submit(&world, &["E-4"]).await;
+    world.file(&["E-4"]).await;
     let last = filing(&province(), "E-5", "isi", None);
     world.province.submit(vec![last], at(50)).await.unwrap();
     world.carry_all().await;
@@ -244,7 +236,7 @@ fn breaks_on_poison(
 /// parked.
 pub(super) async fn what_was_parked_is_settled_over_epochs(engine: &dyn Engine) {
     let mut world = World::deciding(engine, breaks_on_poison).await;
-    submit(&world, &["E-1", "poison"]).await;
+    world.file(&["E-1", "poison"]).await;
     recovered(engine, &mut world, None, 1_000).await;
     for (party, node) in [(city(), &world.city), (province(), &world.province)] {
         enter(&world, &**node, &party).await;

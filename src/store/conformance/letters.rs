@@ -3,8 +3,8 @@
 
 use crate::{
     domain::{
-        Decision, DecisionSet, DeliveryRecord, EventBody, Outcome, PartState, PartyId, Progress,
-        Rejection, RejectionReason,
+        Decision, DecisionSet, DeliveryRecord, Event, EventBody, Outcome, PartState, PartyId,
+        Progress, Rejection, RejectionReason,
     },
     exchange::{Direction, Entry, extend},
     store::{DeadLetter, NewSubmission, Receipt, ReceiveBatch, ReceivedEntry, Store},
@@ -151,6 +151,22 @@ async fn deliver(world: &World, party: &PartyId, entries: Vec<ReceivedEntry>) {
     world.province.receive(party, batch).await.unwrap();
 }
 
+/// What a hub says about an event without saying where its complaint stands.
+fn decided(event: &Event, outcome: Outcome, rejection: Option<Rejection>) -> Decision {
+    Decision {
+        outcome,
+        event_id: Some(event.event_id),
+        complaint_id: Some(event.complaint_id),
+        revision: 0,
+        status: None,
+        handler: None,
+        tracking_id: None,
+        duplicate_of: 0,
+        rejection,
+        answer_missing: false,
+    }
+}
+
 fn saying(epoch: u64, position: u64, decision: Decision) -> ReceivedEntry {
     let set = DecisionSet {
         epoch,
@@ -176,22 +192,11 @@ pub(super) async fn who_waits_hears_of_this_epoch(engine: &dyn Engine) {
     let new = filing(&province(), "A-1", "isi lain", Some("k-1"));
     node.submit(vec![new.clone()], at(1)).await.unwrap();
     let mut told = node.expect(&new.event.event_id);
-    let decision = |outcome, rejection| Decision {
-        outcome,
-        event_id: Some(new.event.event_id),
-        complaint_id: Some(new.event.complaint_id),
-        revision: 0,
-        status: None,
-        handler: None,
-        tracking_id: None,
-        duplicate_of: 0,
-        rejection,
-        answer_missing: false,
-    };
-    let then = decision(Outcome::Accepted, None);
+    let then = decided(&new.event, Outcome::Accepted, None);
     deliver(&world, &province(), vec![saying(ended, 1, then)]).await;
     assert!(told.try_recv().is_err(), "that was another hand-over");
-    let now = decision(Outcome::Rejected, Some(Rejection::unknown_complaint()));
+    let why = Some(Rejection::unknown_complaint());
+    let now = decided(&new.event, Outcome::Rejected, why);
     deliver(&world, &province(), vec![saying(ended + 1, 1, now)]).await;
     assert_eq!(told.await.unwrap().outcome, Outcome::Rejected);
 }
@@ -211,18 +216,8 @@ pub(super) async fn what_is_final_stays(engine: &dyn Engine) {
     world.carry_all().await;
     let epoch = world.province.heads(&province()).await.unwrap().epoch;
     for outcome in [Outcome::Rejected, Outcome::Parked] {
-        let decision = Decision {
-            outcome,
-            event_id: Some(new.event.event_id),
-            complaint_id: Some(new.event.complaint_id),
-            revision: 0,
-            status: None,
-            handler: None,
-            tracking_id: None,
-            duplicate_of: 0,
-            rejection: Some(Rejection::unknown_complaint()),
-            answer_missing: false,
-        };
+        let why = Some(Rejection::unknown_complaint());
+        let decision = decided(&new.event, outcome, why);
         deliver(&world, &province(), vec![saying(epoch, 1, decision)]).await;
         let told = receipt(&*world.province, &new).await;
         assert_eq!(told.progress, Progress::Accepted, "after {outcome:?}");

@@ -219,6 +219,15 @@ impl World {
         count
     }
 
+    /// The province files complaints of these names, and all that follows moves.
+    pub(crate) async fn file(&self, names: &[&str]) {
+        let batch = names
+            .iter()
+            .map(|name| filing(&province(), name, "isi", None));
+        self.province.submit(batch.collect(), at(1)).await.unwrap();
+        self.carry_all().await;
+    }
+
     /// Until nothing moves any more.
     pub(crate) async fn carry_all(&self) {
         for _ in 0..3 {

@@ -134,8 +134,12 @@ fn settings(url: &str) -> Settings {
 }
 
 async fn open(url: &str, decide: Decide) -> Result<PostgresStore, StoreError> {
+    open_with(settings(url), decide).await
+}
+
+async fn open_with(settings: Settings, decide: Decide) -> Result<PostgresStore, StoreError> {
     PostgresStore::open(Options {
-        settings: settings(url),
+        settings,
         encoder: Arc::new(WireHeaders),
         policy: Policy::default(),
         clock: Arc::new(SystemClock),

@@ -9,7 +9,7 @@ use std::{
 
 use jembatan::{
     domain::PartyId,
-    identity::{Authority, Subject, TrustDomain},
+    identity::Subject,
     wire::v1::{self, gateway_service_client::GatewayServiceClient},
 };
 use tempfile::TempDir;
@@ -17,7 +17,7 @@ use tonic::transport::Channel;
 
 use crate::{
     cli::jembatan,
-    support::{Node, free_port, issue, now},
+    support::{Node, authority_in, free_port, issue},
 };
 
 /// The party behind the hubs' own doors.
@@ -51,11 +51,7 @@ impl Nation {
     /// Migrates the database, and starts hubs on it and adapters.
     pub(super) async fn start(url: &str, store: &str, hubs: usize, adapters: usize) -> Self {
         let directory = TempDir::new().unwrap();
-        let domain = TrustDomain::parse("jembatan.example").unwrap();
-        let pki = directory.path().join("pki");
-        let authority = Authority::init(&pki, &domain, now(), false).unwrap();
-        let names = Subject::Hub(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]);
-        issue(&authority, "hub", &names);
+        let authority = authority_in(directory.path());
         let mut this = Self {
             directory,
             hubs: Vec::new(),

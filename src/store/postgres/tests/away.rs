@@ -8,12 +8,12 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     task::JoinSet,
 };
 
 use super::{
-    faults::{prepared, submit},
+    faults::{prepared, relay, submit},
     *,
 };
 use crate::{
@@ -39,17 +39,15 @@ struct Between {
 
 impl Between {
     async fn start(server: u16, manner: Manner) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
         let is_silent = Arc::new(AtomicBool::new(false));
         let silent = is_silent.clone();
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
-                tokio::spawn(carry(client, server, manner, silent.clone()));
-            }
+        let port = relay(server, move |client, server| {
+            carry(client, server, manner, silent.clone())
         });
-        Self { port, is_silent }
+        Self {
+            port: port.await,
+            is_silent,
+        }
     }
 }
 
@@ -109,19 +107,11 @@ fn without_options(message: &[u8]) -> Vec<u8> {
 }
 
 async fn impatient(url: &str) -> PostgresStore {
-    PostgresStore::open(Options {
-        settings: Settings {
-            statement_timeout: Duration::from_secs(1),
-            ..settings(url)
-        },
-        encoder: Arc::new(WireHeaders),
-        policy: Policy::default(),
-        clock: Arc::new(SystemClock),
-        seed: random_bytes(),
-        decide,
-    })
-    .await
-    .unwrap()
+    let settings = Settings {
+        statement_timeout: Duration::from_secs(1),
+        ..settings(url)
+    };
+    open_with(settings, decide).await.unwrap()
 }
 
 /// Scenario: the network between a hub and its server goes silent while readers

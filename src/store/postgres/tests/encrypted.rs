@@ -72,22 +72,12 @@ async fn the_line_is_encrypted_and_both_ends_are_checked() {
         key: Some(own.join("server.key")),
         ..settings(&url)
     };
-    let open = async |settings: Settings| {
-        PostgresStore::open(Options {
-            settings,
-            encoder: Arc::new(WireHeaders),
-            policy: Policy::default(),
-            clock: Arc::new(SystemClock),
-            seed: random_bytes(),
-            decide,
-        })
-        .await
-    };
-    let store = open(good.clone()).await.unwrap();
+    let store = open_with(good.clone(), decide).await.unwrap();
     store.probe().await.unwrap();
     let text = "SELECT count(*) FROM pg_stat_ssl WHERE ssl AND client_dn IS NOT NULL";
     assert!(value(&cluster, "postgres", text).await >= 1, "the writer");
-    let why = async |settings: Settings| open(settings).await.err().unwrap().to_string();
+    let why =
+        async |settings: Settings| open_with(settings, decide).await.err().unwrap().to_string();
     let strange = Settings {
         roots: Some(other.join("ca.pem")),
         ..good.clone()
@@ -131,20 +121,13 @@ async fn new_files_are_used_by_the_next_connection() {
     std::fs::create_dir(&used).unwrap();
     copy(&own);
     let url = format!("postgres://{USER}@127.0.0.1:{}/{name}", cluster.port);
-    let store = PostgresStore::open(Options {
-        settings: Settings {
-            roots: Some(own.join("ca.pem")),
-            certificate: Some(used.join("server.pem")),
-            key: Some(used.join("server.key")),
-            ..settings(&url)
-        },
-        encoder: Arc::new(WireHeaders),
-        policy: Policy::default(),
-        clock: Arc::new(SystemClock),
-        seed: random_bytes(),
-        decide,
-    });
-    let store = store.await.unwrap();
+    let settings = Settings {
+        roots: Some(own.join("ca.pem")),
+        certificate: Some(used.join("server.pem")),
+        key: Some(used.join("server.key")),
+        ..settings(&url)
+    };
+    let store = open_with(settings, decide).await.unwrap();
     let database = &store.shared.database;
     std::fs::write(used.join("server.pem"), "no certificate").unwrap();
     assert!(database.line().await.is_ok(), "the last good ones");

@@ -110,6 +110,25 @@ enum Cut {
     After,
 }
 
+/// Carries what comes to the port that it says on to a server, in this way.
+pub(super) async fn relay<F>(
+    server: u16,
+    carry: impl Fn(TcpStream, TcpStream) -> F + Send + 'static,
+) -> u16
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+            tokio::spawn(carry(client, server));
+        }
+    });
+    port
+}
+
 /// A relay that cuts once, at the first commit after it was armed.
 struct Relay {
     port: u16,
@@ -118,17 +137,15 @@ struct Relay {
 
 impl Relay {
     async fn start(server: u16, cut: Cut) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
         let is_armed = Arc::new(AtomicBool::new(false));
         let armed = is_armed.clone();
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
-                tokio::spawn(carry(client, server, cut, armed.clone()));
-            }
+        let port = relay(server, move |client, server| {
+            carry(client, server, cut, armed.clone())
         });
-        Self { port, is_armed }
+        Self {
+            port: port.await,
+            is_armed,
+        }
     }
 }
 

@@ -8,14 +8,6 @@ use crate::store::{
     sqlite::recover,
 };
 
-async fn submit(world: &World, names: &[&str]) {
-    let batch = names
-        .iter()
-        .map(|name| filing(&province(), name, "isi", None));
-    world.province.submit(batch.collect(), at(1)).await.unwrap();
-    world.carry_all().await;
-}
-
 /// Scenario: a store that runs is copied; the copy is opened as a hub's; it is
 /// put into a directory that holds something.
 /// Guarantee: refused, with what to do; what was there is moved aside only when
@@ -24,7 +16,7 @@ async fn submit(world: &World, names: &[&str]) {
 async fn a_copy_is_marked_and_writes_nothing_over() {
     use crate::store::sqlite::{backup, restore};
     let world = World::new(&Sqlite).await;
-    submit(&world, &["C-1", "C-2"]).await;
+    world.file(&["C-1", "C-2"]).await;
     let hub = world.directory.path().join("hub");
     let copy = world.directory.path().join("copy.db");
     let made = backup(&hub, &copy, at(5)).unwrap();
