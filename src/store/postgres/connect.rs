@@ -38,6 +38,12 @@ use super::{
 const READER_WITHIN: Duration = Duration::from_secs(10);
 /// How long a batch waits for locks before it is decided anew.
 const LOCK_TIMEOUT_MS: u32 = 5_000;
+/// How the server plans for a hub. Its statements look rows up by their keys, an
+/// array of them at a time: planning such a one anew takes longer than carrying it
+/// out. But the plan that is kept is made while the store is empty, when to walk
+/// through a table seems cheap: no table that grows may ever be. (`jit` is off for
+/// everybody: to compile a statement takes longer than any of ours.)
+const PLANNING: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off";
 /// How long a transaction may do nothing: a replica that stands still in one
 /// must not keep its locks from the others.
 const IDLE_TIMEOUT_MS: u32 = 5_000;
@@ -153,7 +159,11 @@ impl Database {
                 describe_url(&error)
             ))
         })?;
-        prepare(&mut config, settings);
+        prepare(
+            &mut config,
+            settings,
+            if name.is_some() { "" } else { PLANNING },
+        );
         if let Some(name) = name {
             config.application_name(name);
         }
@@ -302,10 +312,10 @@ pub async fn is_reachable(settings: &Settings) -> Result<bool, StoreError> {
 }
 
 /// What every session keeps, whatever the url says.
-fn prepare(config: &mut Config, settings: &Settings) {
+fn prepare(config: &mut Config, settings: &Settings, planning: &str) {
     let statement_ms = settings.statement_timeout.as_millis();
     let options = format!(
-        "{} -c synchronous_commit={} -c statement_timeout={statement_ms} \
+        "{} {planning} -c jit=off -c synchronous_commit={} -c statement_timeout={statement_ms} \
          -c lock_timeout={LOCK_TIMEOUT_MS} -c {MARK} \
          -c idle_in_transaction_session_timeout={IDLE_TIMEOUT_MS} \
          -c default_transaction_isolation=read\\ committed \

@@ -20,10 +20,11 @@ use crate::{
 use super::{
     PostgresStore,
     again::{How, Settling},
-    damaged, directory, enrolment, epoch, journal,
+    damaged, directory, enrolment, epoch,
+    jobs::Work,
+    journal,
     rows::{id16, number},
     session::{execute, one, rows},
-    writer::Work,
 };
 
 pub(super) const OWNERS: &str = "SELECT DISTINCT handler FROM complaint WHERE is_open";

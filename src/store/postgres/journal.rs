@@ -1,5 +1,7 @@
 //! Journals of one party: where they stand, and their rows.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 
 use crate::{
@@ -10,7 +12,7 @@ use crate::{
 
 use super::{
     damaged,
-    rows::{ALL_READABLE, digest, number, part, position_of, row_id},
+    rows::{ALL_READABLE, digest, number, part, party, position_of, row_id},
     session::{Session, execute, maybe, rows},
 };
 
@@ -21,11 +23,12 @@ const HASH_PAGE: u64 = 1_000;
 /// A mark is kept when so many rows had to be hashed.
 const MARK_EVERY: u64 = 1_024;
 
-pub(super) const STATE: &str = "SELECT s.epoch, s.journal, s.position, s.chain, d.journal, d.position, \
+pub(super) const STATES: &str = "SELECT s.epoch, s.journal, s.position, s.chain, d.journal, d.position, \
          h.position, h.chain, h.consumed, \
-         (SELECT w.stored_at FROM delivery w WHERE w.id = (d.journal << 36) | (h.position + 1)) \
+         (SELECT w.stored_at FROM delivery w WHERE w.id = (d.journal << 36) | (h.position + 1)), \
+         s.party \
      FROM submission_head s JOIN delivery_head d ON d.party = s.party \
-         JOIN delivery_held h ON h.party = s.party WHERE s.party = $1";
+         JOIN delivery_held h ON h.party = s.party WHERE s.party = ANY ($1)";
 
 /// Where a party's journals stand, and under which numbers.
 struct State {
@@ -35,31 +38,33 @@ struct State {
 }
 
 async fn state(client: &Session, party: &PartyId) -> Result<Option<State>, StoreError> {
-    let Some(row) = maybe(client, STATE, &[&party.as_str()]).await? else {
-        return Ok(None);
-    };
+    let found = maybe(client, STATES, &[&[party.as_str()].as_slice()]).await?;
+    found.as_ref().map(state_of).transpose()
+}
+
+fn state_of(row: &tokio_postgres::Row) -> Result<State, StoreError> {
     let head = Place {
-        position: number(&row, 2)?,
+        position: number(row, 2)?,
         chain: digest(row.try_get(3)?)?,
     };
-    Ok(Some(State {
+    Ok(State {
         submissions: row.try_get(1)?,
         deliveries: row.try_get(4)?,
         heads: Heads {
-            epoch: number(&row, 0)?,
+            epoch: number(row, 0)?,
             submissions: head,
             // The hub's own head: what it has it holds.
             submissions_acknowledged: head,
-            deliveries: number(&row, 5)?,
+            deliveries: number(row, 5)?,
             deliveries_acknowledged: Place {
-                position: number(&row, 6)?,
+                position: number(row, 6)?,
                 chain: digest(row.try_get(7)?)?,
             },
-            consumed_through: number(&row, 8)?,
+            consumed_through: number(row, 8)?,
             oldest_waiting: row.try_get::<_, Option<i64>>(9)?.map(Micros),
             copy_wanted: None,
         },
-    }))
+    })
 }
 
 /// Where a party's journals stand.
@@ -68,7 +73,21 @@ pub(super) async fn heads(client: &Session, party: &PartyId) -> Result<Heads, St
     Ok(found.map_or_else(|| never_seen(party), |state| state.heads))
 }
 
-fn never_seen(party: &PartyId) -> Heads {
+/// Where the journals of these parties stand; those never seen are not among them.
+pub(super) async fn heads_of(
+    client: &Session,
+    parties: &[&PartyId],
+) -> Result<HashMap<PartyId, Heads>, StoreError> {
+    let names: Vec<&str> = parties.iter().map(|party| party.as_str()).collect();
+    let found = rows(client, STATES, &[&names]).await?;
+    let found = found
+        .iter()
+        .map(|row| Ok((party(row, 10)?, state_of(row)?.heads)));
+    found.collect()
+}
+
+/// The journals of a party that has none yet.
+pub(super) fn never_seen(party: &PartyId) -> Heads {
     let submissions = Place::root(party, Direction::Submissions, 0);
     Heads {
         epoch: 0,

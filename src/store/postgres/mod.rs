@@ -27,9 +27,11 @@ mod guard;
 mod hosts;
 mod hub;
 mod integrity;
+mod jobs;
 mod journal;
 mod letters;
 mod listen;
+mod looking;
 mod plan;
 mod retell;
 mod rows;
@@ -79,10 +81,11 @@ use connect::{Database, Reader};
 pub use connect::{Settings, SynchronousCommit, is_reachable};
 pub use epoch::recover;
 pub use integrity::{Finding, Integrity, PartyTotals, ReadHeader, check_integrity};
+use jobs::{Done, Job, Work};
 pub use letters::dead_letters;
+use looking::Looks;
 pub use schema::{SchemaState, check, is_empty, migrate};
 use watching::Wakers;
-use writer::{Done, Job, Work};
 
 /// Jobs that may wait; beyond it callers wait to be let in.
 const QUEUE: usize = 1_024;
@@ -122,6 +125,7 @@ struct Shared {
     registry: watch::Sender<Arc<Registry>>,
     directory_version: Mutex<i64>,
     wakers: Wakers,
+    looks: Looks,
 }
 
 impl Shared {
@@ -204,6 +208,7 @@ impl PostgresStore {
             registry,
             directory_version: Mutex::new(0),
             wakers: Wakers::default(),
+            looks: Looks::default(),
         });
         shared.learn(known);
         let (queue, waiting) = mpsc::channel(QUEUE);
@@ -297,7 +302,7 @@ impl Store for PostgresStore {
 
     fn heads(&self, party: &PartyId) -> Answer<'_, Heads> {
         let party = party.clone();
-        async move { journal::heads(&*self.reader().await?, &party).await }.boxed()
+        async move { self.look(&party).await }.boxed()
     }
 
     fn read(

@@ -6,9 +6,9 @@ use crate::domain::{Micros, catch_up};
 use super::{
     PostgresStore,
     decide::Deciding,
+    jobs::Work,
     plan::Tell,
     session::{execute, maybe, rows},
-    writer::Work,
 };
 use crate::store::StoreError;
 

@@ -16,26 +16,21 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
-    time::{Instant, sleep, timeout},
+    sync::mpsc,
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    domain::{Decision, Micros, PartyId},
-    exchange::Place,
-    runtime::random_unit,
-    store::{AcceptBatch, NewSubmission, Receipt, StoreError, SubmitRefusal},
-};
+use crate::{domain::PartyId, runtime::random_unit, store::StoreError};
 
 use super::{
     Shared,
-    again::{self, How, Settling},
+    again::{self, How},
     connect::Line,
-    damaged,
     decide::Deciding,
     directory,
     error::Failure,
+    jobs::{Batch, Done, Job, Work},
     plan::Plan,
     retell,
     session::{Session, execute, maybe, one},
@@ -44,10 +39,8 @@ use super::{
     writes::{COMMIT, Writer, Writes},
 };
 
-/// Jobs of one batch, at most.
-const JOBS_PER_BATCH: usize = 512;
-/// Entries of one batch, at most; a larger job is a batch of its own.
-const ENTRIES_PER_BATCH: usize = 2_048;
+/// How long what nobody waits for waits for a commit that comes anyhow.
+const PATIENCE: Duration = Duration::from_millis(5);
 /// Times that a batch is tried as a whole.
 const ATTEMPTS_TOGETHER: u32 = 3;
 /// Times that one item is tried alone.
@@ -60,82 +53,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub(super) const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// How long taking the replica's row away may take.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// Something to write.
-#[derive(Debug)]
-pub(super) enum Work {
-    /// A frame of a party.
-    Accept(PartyId, AcceptBatch),
-    /// Hand-overs at the hub's own door.
-    Submit(Vec<NewSubmission>, Micros),
-    /// A node holds its deliveries through here.
-    Held(PartyId, Place),
-    /// A page of open complaints that may have a new reader, by their rows.
-    Retell(Vec<i64>, Micros),
-    /// What is parked gets another word; a batch of its own.
-    Settle(Box<Settling>),
-    /// Nothing but the commit.
-    Probe,
-}
-
-/// What came of it.
-#[derive(Debug)]
-pub(super) enum Done {
-    Nothing,
-    Accepted(Place),
-    Submitted(Vec<Result<Receipt, SubmitRefusal>>),
-    Settled(Option<Box<Decision>>),
-}
-
-impl Done {
-    pub(super) fn place(self) -> Result<Place, StoreError> {
-        match self {
-            Self::Accepted(place) => Ok(place),
-            _ => Err(damaged("an answer that fits no frame")),
-        }
-    }
-
-    pub(super) fn receipts(self) -> Result<Vec<Result<Receipt, SubmitRefusal>>, StoreError> {
-        match self {
-            Self::Submitted(receipts) => Ok(receipts),
-            _ => Err(damaged("an answer that fits no hand-over")),
-        }
-    }
-
-    pub(super) fn decision(self) -> Result<Option<Decision>, StoreError> {
-        match self {
-            Self::Settled(decision) => Ok(decision.map(|found| *found)),
-            _ => Err(damaged("an answer that fits no settling")),
-        }
-    }
-}
-
-/// Something to write, and who waits for it.
-pub(super) struct Job {
-    pub(super) work: Work,
-    pub(super) tell: oneshot::Sender<Result<Done, StoreError>>,
-}
-
-impl Job {
-    fn entries(&self) -> usize {
-        match &self.work {
-            Work::Accept(_, batch) => batch.entries.len(),
-            Work::Submit(batch, _) => batch.len(),
-            Work::Retell(rows, _) => rows.len(),
-            Work::Settle(_) | Work::Held(..) | Work::Probe => 1,
-        }
-    }
-
-    /// Whatever is decided beside a settling would not see what it changes.
-    fn is_alone(&self) -> bool {
-        matches!(self.work, Work::Settle(_))
-    }
-
-    fn answer(self, outcome: Result<Done, StoreError>) {
-        // Nobody waits any more: what was written stays written.
-        let _ = self.tell.send(outcome);
-    }
-}
 
 /// What one attempt at a batch came to.
 enum Attempt {
@@ -195,20 +112,17 @@ pub(super) async fn run(
                 }
             },
         };
-        let mut entries = first.entries();
-        let is_alone = first.is_alone();
-        let mut jobs = vec![first];
-        while !is_alone
-            && jobs.len() < JOBS_PER_BATCH
-            && let Ok(job) = queue.try_recv()
-        {
-            entries += job.entries();
-            if entries > ENTRIES_PER_BATCH || job.is_alone() {
-                left = Some(job);
+        let mut batch = Batch::of(first);
+        left = batch.fill(&mut queue);
+        // Nobody waits for it: a commit that comes anyhow takes it along.
+        let until = Instant::now() + PATIENCE;
+        while left.is_none() && batch.can_wait() {
+            let Ok(Some(job)) = timeout_at(until, queue.recv()).await else {
                 break;
-            }
-            jobs.push(job);
+            };
+            left = batch.add(job).or_else(|| batch.fill(&mut queue));
         }
+        let jobs = batch.jobs;
         replica.carry_out(jobs).await;
     }
     replica.leave().await;
@@ -301,29 +215,13 @@ impl Replica {
             return Err(Attempt::Failed(Failure::Moved));
         };
         let client = held.line.client();
-        begin_parties(client, shared, jobs)
-            .await
-            .map_err(Attempt::Failed)?;
-        let mut world = World::load(client, &wanted(jobs))
-            .await
-            .map_err(Attempt::Failed)?;
-        if let [job] = jobs
-            && let Work::Settle(settling) = &job.work
-        {
-            let parked = again::load(client, settling).await;
-            let parked = parked.map_err(|error| Attempt::Failed(error.into()))?;
-            if let Some(parked) = parked {
-                world.add_parked(parked);
-            }
-        }
-        if world.directory_version != shared.known().version {
-            let newer = directory::read_registry(client).await;
-            shared.learn_anew(newer.map_err(|error| Attempt::Failed(error.into()))?);
-            return Err(Attempt::Failed(Failure::Moved));
-        }
         let is_decided = jobs
             .iter()
             .any(|job| !matches!(job.work, Work::Held(..) | Work::Probe));
+        let world = match is_decided {
+            true => self.known(client, jobs).await?,
+            false => World::default(),
+        };
         let (done, mut world, mut plan) = decide_all(shared, jobs, world)?;
         let tells = std::mem::take(&mut plan.tells);
         let lacking = told::lacking(&tells, &world);
@@ -347,6 +245,32 @@ impl Replica {
             touched,
             writes,
         })
+    }
+
+    /// What these jobs need to know, by the directory that the server has now.
+    async fn known(&self, client: &Session, jobs: &[Job]) -> Result<World, Attempt> {
+        let shared = &self.shared;
+        begin_parties(client, shared, jobs)
+            .await
+            .map_err(Attempt::Failed)?;
+        let mut world = World::load(client, &wanted(jobs))
+            .await
+            .map_err(Attempt::Failed)?;
+        if let [job] = jobs
+            && let Work::Settle(settling) = &job.work
+        {
+            let parked = again::load(client, settling).await;
+            let parked = parked.map_err(|error| Attempt::Failed(error.into()))?;
+            if let Some(parked) = parked {
+                world.add_parked(parked);
+            }
+        }
+        if world.directory_version != shared.known().version {
+            let newer = directory::read_registry(client).await;
+            shared.learn_anew(newer.map_err(|error| Attempt::Failed(error.into()))?);
+            return Err(Attempt::Failed(Failure::Moved));
+        }
+        Ok(world)
     }
 
     /// A server that is silent for longer is gone.
