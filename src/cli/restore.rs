@@ -59,7 +59,7 @@ impl Restore {
         let node =
             NodeFile::with_store_in_file(&self.config, |store| instead(store, &self.config))?;
         let (role, directory) = (node.role, node.directory.clone());
-        let (copy, force) = (self.copy, self.force);
+        let (copy, config, force) = (self.copy, self.config, self.force);
         let (found, aside) =
             tokio::task::spawn_blocking(move || restore(&copy, &directory, role, force, now()))
                 .await??;
@@ -78,8 +78,9 @@ impl Restore {
             node.directory.display(),
             found.path.display(),
             match role {
-                NodeRole::Hub => "jembatan recover --config FILE --dry-run",
-                NodeRole::Adapter => "start the adapter",
+                NodeRole::Hub =>
+                    format!("jembatan recover --config {} --dry-run", config.display()),
+                NodeRole::Adapter => "start the adapter".to_owned(),
             }
         ))?;
         Ok(Done::All)

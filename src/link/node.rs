@@ -287,6 +287,7 @@ async fn drive(
     outbound: mpsc::Sender<v1::ExchangeRequest>,
 ) -> LinkEnd {
     let now = Micros(link.clock.now_micros());
+    tracing::info!(event = "link_connected", party = %link.party, hub = opened.software);
     link.state.send_modify(|state| {
         state.enter(Phase::Connected, now);
         state.last_heard = Some(now);

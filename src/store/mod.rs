@@ -16,6 +16,7 @@ mod conformance;
 mod enrolling;
 mod error;
 mod judging;
+mod letters;
 mod recovering;
 mod told;
 mod values;
@@ -36,6 +37,7 @@ use crate::{
 
 pub use enrolling::{Invitation, InvitationUse, IssuedCertificate, RefusedJoin};
 pub use error::StoreError;
+pub use letters::{LetterKind, LetterName, LetterPlace, LetterQuery};
 pub use recovering::{Recovered, RecoveredParty};
 pub use values::{
     AcceptBatch, ComplaintRecord, CopyWanted, Counts, DeadLetter, EarlierInbox, EndedEpoch, Heads,
@@ -181,6 +183,11 @@ pub trait Store: Send + Sync + 'static {
         after: u64,
         limit: usize,
     ) -> Answer<'_, Vec<DeadLetter>>;
+
+    /// What a person may have to look at here and this name means, in the order of
+    /// the journals: whatever was rejected or parked, and deliveries that this node
+    /// could not read; these by their place only.
+    fn letters_named(&self, name: &LetterName) -> Answer<'_, Vec<DeadLetter>>;
 
     /// How many deliveries of this party the node could not read and nobody has
     /// settled, counted up to 1 000; 0 at a hub.

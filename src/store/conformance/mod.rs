@@ -6,6 +6,7 @@ mod enrolling;
 mod epochs;
 mod erasing;
 mod letters;
+mod listing;
 mod moving;
 mod opening;
 mod overruling;
@@ -46,6 +47,9 @@ pub(crate) async fn run(engine: &dyn Engine) {
     letters::what_is_final_stays(engine).await;
     letters::who_waits_hears_of_this_epoch(engine).await;
     letters::what_could_not_be_read_is_read_again(engine).await;
+    listing::a_list_is_filtered_and_paged(engine).await;
+    listing::a_place_without_its_epoch_means_several(engine).await;
+    listing::a_node_has_letters_of_two_journals(engine).await;
     pruning::only_what_is_settled_goes(engine).await;
     pruning::what_is_decided_again_waits_again(engine).await;
     pruning::pages_follow_each_other(engine).await;

@@ -73,7 +73,7 @@ use crate::{
 
 use super::{
     Answer, ComplaintRecord, Counts, DeadLetter, Decide, EarlierInbox, HeaderEncoder, Heads,
-    JournalEntry, NewSubmission, Receipt, Registry, Store, StoreError, SubmitRefusal,
+    JournalEntry, LetterName, NewSubmission, Receipt, Registry, Store, StoreError, SubmitRefusal,
     UnmappedStatus,
 };
 pub use ceiling::{RowCounts, insert_ceiling, row_counts};
@@ -82,7 +82,7 @@ pub use connect::{Settings, SynchronousCommit, is_reachable};
 pub use epoch::recover;
 pub use integrity::{Finding, Integrity, PartyTotals, ReadHeader, check_integrity};
 use jobs::{Done, Job, Work};
-pub use letters::dead_letters;
+pub use letters::{letters, letters_named};
 use looking::Looks;
 pub use schema::{SchemaState, check, is_empty, migrate};
 use watching::Wakers;
@@ -458,6 +458,11 @@ impl Store for PostgresStore {
         let only = only.cloned();
         async move { again::letters(&*self.reader().await?, only.as_ref(), after, limit).await }
             .boxed()
+    }
+
+    fn letters_named(&self, name: &LetterName) -> Answer<'_, Vec<DeadLetter>> {
+        let name = name.clone();
+        async move { letters::named(&*self.reader().await?, &name).await }.boxed()
     }
 
     fn unread(&self, _: &PartyId) -> Answer<'_, u64> {

@@ -17,8 +17,8 @@ use jembatan::{
     store::{
         AcceptBatch, AdapterStore, Answer, ComplaintRecord, CopyWanted, Counts, DeadLetter,
         EarlierInbox, EndedEpoch, Heads, HubStore, Invitation, InvitationUse, IssuedCertificate,
-        JournalEntry, NewSubmission, Pruned, Receipt, ReceiveBatch, ReceivedCopy, ReceivedEntry,
-        RefusedJoin, Registry, SessionToken, Store, SubmitRefusal, UnmappedStatus,
+        JournalEntry, LetterName, NewSubmission, Pruned, Receipt, ReceiveBatch, ReceivedCopy,
+        ReceivedEntry, RefusedJoin, Registry, SessionToken, Store, SubmitRefusal, UnmappedStatus,
         sqlite::SqliteStore,
     },
 };
@@ -99,6 +99,7 @@ impl Store for Held {
         fn forget_unmapped(&self, party: &PartyId, statuses: Vec<UnmappedStatus>) -> ();
         fn probe(&self) -> ();
         fn dead_letters(&self, only: Option<&PartyId>, after: u64, limit: usize) -> Vec<DeadLetter>;
+        fn letters_named(&self, name: &LetterName) -> Vec<DeadLetter>;
         fn unread(&self, party: &PartyId) -> u64;
     }
 }

@@ -6,7 +6,6 @@ use super::*;
 use crate::store::{
     Store as _,
     conformance::{city, filing, province},
-    postgres::dead_letters,
 };
 
 /// Later than any clock of a test.
@@ -163,9 +162,13 @@ async fn older_programs_are_shut_out_by_an_ended_epoch() {
     begin(cluster, &pair.database).await.unwrap();
     assert_eq!(value(cluster, &pair.database, readable).await, 4);
     let settings = settings(&cluster.url(&pair.database));
-    let letters = dead_letters(&settings, None, 10).await.unwrap();
-    assert_eq!(letters.len(), 1);
-    assert_eq!((letters[0].position, &letters[0].party), (2, &province()));
-    let of_city = dead_letters(&settings, Some(&city()), 10).await.unwrap();
-    assert_eq!(of_city, Vec::new());
+    let mut query = LetterQuery {
+        limit: 10,
+        ..LetterQuery::default()
+    };
+    let found = letters(&settings, &query).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].position, &found[0].party), (2, &province()));
+    query.party = Some(city());
+    assert_eq!(letters(&settings, &query).await.unwrap(), Vec::new());
 }

@@ -6,7 +6,6 @@ use crate::{
     store::{
         Store as _,
         conformance::{city, event, filing, national, province},
-        postgres::dead_letters,
     },
 };
 
@@ -166,8 +165,16 @@ async fn day(cluster: &Cluster, pair: &Pair, name: &str) {
         hub.issued_to(&city()).await.unwrap();
         assert!(hub.dead_letters(None, 0, 10).await.unwrap().is_empty());
         let operators = settings(&cluster.url(&pair.database));
-        let letters = dead_letters(&operators, None, 10).await;
-        assert!(letters.unwrap().is_empty());
+        let query = LetterQuery {
+            limit: 10,
+            ..LetterQuery::default()
+        };
+        let found = letters(&operators, &query).await;
+        assert!(found.unwrap().is_empty());
+        for name in ["pemda-33/1", "d796c993-73f8-8a4d-bbd9-50feae044c33"] {
+            let name = LetterName::parse(name).unwrap();
+            assert!(hub.letters_named(&name).await.unwrap().is_empty());
+        }
         hub.catch_up(&province(), 1, n).await.unwrap();
         assert!(hub.ended_epoch(&province(), n).await.unwrap().is_none());
         let none = hub.drop_parked(&province(), (1, n), Rejection::dropped("-"), at(1));
