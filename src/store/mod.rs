@@ -21,7 +21,7 @@ mod recovering;
 mod told;
 mod values;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
@@ -68,6 +68,12 @@ pub trait Store: Send + Sync + 'static {
     /// Changes whenever a commit touches a journal, the consumed mark or a
     /// decision of this party. The value is only a counter.
     fn watch(&self, party: &PartyId) -> watch::Receiver<u64>;
+
+    /// How often whoever watches looks by itself whether something has changed,
+    /// in case it was not told: seldom, where the store itself looks for all.
+    fn look_every(&self) -> Duration {
+        Duration::from_secs(1)
+    }
 
     /// Where this party's journals stand. A party that the store has never
     /// seen stands at epoch 0 (adapter) or in a fresh epoch (hub), at 0.

@@ -49,7 +49,10 @@ mod writes;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use hmac::{Hmac, Mac as _};
@@ -89,6 +92,9 @@ use watching::Wakers;
 
 /// Jobs that may wait; beyond it callers wait to be let in.
 const QUEUE: usize = 1_024;
+
+/// How often a link looks by itself, should the listener be lost for long.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// How to open the store.
 pub struct Options {
@@ -298,6 +304,11 @@ impl Store for PostgresStore {
 
     fn watch(&self, party: &PartyId) -> watch::Receiver<u64> {
         self.shared.wakers.watch(party)
+    }
+
+    /// The listener looks once a second, for all parties at once.
+    fn look_every(&self) -> Duration {
+        LOOK_EVERY
     }
 
     fn heads(&self, party: &PartyId) -> Answer<'_, Heads> {

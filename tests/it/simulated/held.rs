@@ -2,7 +2,7 @@
 //! the test does not see, so the clock stands while an answer is awaited: a
 //! commit takes no time.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{
     FutureExt as _,
@@ -64,6 +64,10 @@ macro_rules! hold {
 }
 
 impl Store for Held {
+    fn look_every(&self) -> Duration {
+        self.0.look_every()
+    }
+
     fn instance_id(&self) -> [u8; 16] {
         self.0.instance_id()
     }
