@@ -333,7 +333,8 @@ pub trait HubStore: Store {
     /// at once.
     fn registry(&self) -> watch::Receiver<Arc<Registry>>;
 
-    /// Adds or replaces a party.
+    /// Adds or replaces a party. One that may read from now on, and might not
+    /// before, is told the open complaints of its institutions.
     fn put_party(&self, party: Party) -> Answer<'_, ()>;
 
     /// Adds or replaces an institution. If another party reads for it now, that

@@ -25,6 +25,7 @@ mod faults_disk;
 mod faults_line;
 mod faults_net;
 mod faults_time;
+mod going_home;
 mod golden;
 mod golden_fill;
 mod hostile_bytes;

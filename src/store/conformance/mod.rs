@@ -40,6 +40,7 @@ pub(crate) async fn run(engine: &dyn Engine) {
     erasing::nothing_is_kept_of_what_was_rejected(engine).await;
     overruling::the_national_desk_reads_and_overrules(engine).await;
     moving::a_new_reader_gets_what_is_open(engine).await;
+    moving::a_party_that_is_back_gets_what_it_missed(engine).await;
     overruling::merging_tells_both_sides(engine).await;
     referring::references_survive_a_lost_disk(engine).await;
     letters::what_was_parked_is_decided_again(engine).await;
@@ -58,6 +59,7 @@ pub(crate) async fn run(engine: &dyn Engine) {
     enrolling::what_was_refused_is_kept(engine).await;
     opening::a_lost_disk_comes_back(engine).await;
     opening::what_was_set_aside_goes_again(engine).await;
+    opening::who_waits_hears_nothing_of_the_lost_disk(engine).await;
     epochs::nothing_is_lost_or_told_twice_over_epochs(engine).await;
     epochs::what_was_let_go_of_or_lost_still_has_its_outcome(engine).await;
     epochs::what_was_parked_is_settled_over_epochs(engine).await;

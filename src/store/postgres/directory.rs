@@ -111,6 +111,11 @@ pub(super) async fn read_registry(client: &Session) -> Result<Known, StoreError>
     })
 }
 
+/// The open complaints of all institutions that a party reads for are told.
+const READ_BY: &str = "INSERT INTO retelling (code, directory_version) \
+     SELECT code, $2 FROM institution WHERE json::jsonb ->> 'party' = $1 \
+     ON CONFLICT (code) DO UPDATE SET directory_version = excluded.directory_version";
+
 /// Alone, and with the next version.
 async fn begin_change(transaction: &Transaction<'_>) -> Result<i64, StoreError> {
     transaction
@@ -140,14 +145,26 @@ impl PostgresStore {
             begin_party(&reader, &self.shared, &party.id).await?;
             reader.unsettled();
             let transaction = reader.transaction().await?;
-            begin_change(&transaction).await?;
+            let version = begin_change(&transaction).await?;
+            let id = party.id.as_str();
+            let before = transaction
+                .query_opt("SELECT json FROM registered_party WHERE id = $1", &[&id])
+                .await?;
+            let before: Option<Party> = match &before {
+                Some(row) => Some(parse(row.try_get(0)?)?),
+                None => None,
+            };
             transaction
                 .execute(
                     "INSERT INTO registered_party (id, json) VALUES ($1, $2) \
                      ON CONFLICT (id) DO UPDATE SET json = excluded.json",
-                    &[&party.id.as_str(), &json(party)?],
+                    &[&id, &json(party)?],
                 )
                 .await?;
+            // What has come to its institutions meanwhile is told.
+            if party.reads_from_now(before.as_ref()) {
+                transaction.execute(READ_BY, &[&id, &version]).await?;
+            }
             transaction.commit().await?;
             reader.settled();
         }

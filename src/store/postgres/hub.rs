@@ -116,7 +116,11 @@ impl HubStore for PostgresStore {
     }
 
     fn put_party(&self, party: Party) -> Answer<'_, ()> {
-        async move { self.bounded(self.change_party(&party)).await }.boxed()
+        async move {
+            self.bounded(self.change_party(&party)).await?;
+            self.retell_all().await
+        }
+        .boxed()
     }
 
     fn put_institution(&self, institution: Institution) -> Answer<'_, ()> {

@@ -35,14 +35,29 @@ impl Shared {
 }
 
 impl Tx<'_> {
-    pub(super) fn put_party(&mut self, party: &Party) -> Result<(), StoreError> {
+    /// Whether something is left to tell.
+    pub(super) fn put_party(&mut self, party: &Party) -> Result<bool, StoreError> {
+        let before: Option<String> = self
+            .connection
+            .prepare_cached("SELECT json FROM registered_party WHERE id = ?1")?
+            .query_row([party.id.as_str()], |row| row.get(0))
+            .optional()?;
+        let before: Option<Party> = before.map(|row| parse(&row)).transpose()?;
         self.connection
             .prepare_cached("INSERT OR REPLACE INTO registered_party (id, json) VALUES (?1, ?2)")?
             .execute(params![party.id.as_str(), json(party)?])?;
         // Its journals begin now.
         self.state(&party.id)?;
         self.registry_changed();
-        Ok(())
+        if party.reads_from_now(before.as_ref()) {
+            // What has come to its institutions meanwhile is told.
+            self.connection.execute(
+                "INSERT OR IGNORE INTO retelling (code) \
+                 SELECT code FROM institution WHERE json_extract(json, '$.party') = ?1",
+                [party.id.as_str()],
+            )?;
+        }
+        Ok(self.next_retelling()?.is_some())
     }
 
     pub(super) fn put_institution(&mut self, institution: &Institution) -> Result<(), StoreError> {

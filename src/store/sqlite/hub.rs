@@ -120,7 +120,13 @@ impl HubStore for SqliteStore {
     }
 
     fn put_party(&self, party: Party) -> Answer<'_, ()> {
-        self.write(move |tx| tx.put_party(&party))
+        async move {
+            match self.write(move |tx| tx.put_party(&party)).await? {
+                true => self.retell().await,
+                false => Ok(()),
+            }
+        }
+        .boxed()
     }
 
     fn put_institution(&self, institution: Institution) -> Answer<'_, ()> {

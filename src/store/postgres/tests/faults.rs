@@ -326,6 +326,7 @@ async fn a_certificate_is_given_when_the_standby_has_it() {
     trials.join_all().await;
     let certificate = IssuedCertificate {
         serial: "s1".to_owned(),
+        digest: Some(Digest::of(b"s1")),
         party: national(),
         issued_at: at(2),
         ends_at: at(50),
