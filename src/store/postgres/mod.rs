@@ -185,6 +185,7 @@ impl PostgresStore {
     pub async fn open(options: Options) -> Result<Self, StoreError> {
         let database = Database::new(&options.settings)?;
         let line = database.line().await?;
+        guard::come_in(line.client()).await?;
         schema::must_fit(line.client()).await?;
         let (instance_id, dedup_key) = directory::identify(line.client(), &options.seed).await?;
         database.guard.arm(line.client()).await?;

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     domain::{Decision, Micros, PartyId},
     exchange::Place,
-    runtime::random_unit,
+    runtime::{random_bytes, random_unit},
     store::{AcceptBatch, NewSubmission, Receipt, StoreError, SubmitRefusal},
 };
 
@@ -285,9 +285,7 @@ impl Replica {
         };
         match self.commit(&prepared.writes).await {
             Ok(()) => {
-                if let Some(row) = self.row {
-                    self.shared.database.guard.committed(row, self.batch);
-                }
+                self.shared.database.guard.committed(self.batch);
                 Attempt::Committed(prepared.done, prepared.touched)
             }
             Err(failure) => Attempt::Failed(failure),
@@ -381,10 +379,12 @@ impl Replica {
         let row = match taken {
             Some(row) => row,
             None => {
+                // By it the row is known again: see guard.rs.
+                let first = i64::from(u32::from_le_bytes(random_bytes())) << 30;
                 one(
                     client,
-                    "INSERT INTO replica DEFAULT VALUES RETURNING id, generation, batch",
-                    &[],
+                    "INSERT INTO replica (generation) VALUES ($1) RETURNING id, generation, batch",
+                    &[&first],
                 )
                 .await?
             }
@@ -404,7 +404,8 @@ impl Replica {
             (row.try_get(0)?, row.try_get(1)?, row.try_get::<_, i64>(2)?);
         self.row = Some(replica);
         self.batch = self.batch.max(committed);
-        self.shared.database.guard.committed(replica, committed);
+        let guard = &self.shared.database.guard;
+        guard.taken(replica, generation, committed);
         self.held = Some(Held {
             line,
             writer: Writer {
