@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::store::StoreError;
+use crate::{runtime::random_bytes, store::StoreError};
 
 use super::{
     connect::Line,
@@ -221,6 +221,15 @@ pub(super) async fn come_in(session: &Session) -> Result<(), StoreError> {
 /// Whether the lock is held by this session now, beside others.
 async fn is_shared(session: &Session) -> Result<bool, StoreError> {
     Ok(one(session, SHARED, &[]).await?.try_get(0)?)
+}
+
+/// A hub's row, which it makes when it first writes.
+pub(super) const NEW_ROW: &str =
+    "INSERT INTO replica (generation) VALUES ($1) RETURNING id, generation, batch";
+
+/// Where the generations of a new row begin.
+pub(super) fn first_generation() -> i64 {
+    i64::from(u32::from_le_bytes(random_bytes())) * LINES_AT_MOST
 }
 
 /// Lets the others in again; if this is not reached they come in when the server
