@@ -40,9 +40,9 @@ pub use error::StoreError;
 pub use letters::{LetterKind, LetterName, LetterPlace, LetterQuery};
 pub use recovering::{Recovered, RecoveredParty};
 pub use values::{
-    AcceptBatch, ComplaintRecord, CopyWanted, Counts, DeadLetter, EarlierInbox, EndedEpoch, Heads,
-    HistoryRecord, IncomingEntry, JournalEntry, NewSubmission, Pruned, Receipt, ReceiveBatch,
-    ReceivedEntry, Registry, SessionToken, SubmitRefusal, ToldBefore, UnmappedStatus,
+    AcceptBatch, ComplaintRecord, CopyWanted, Counts, DeadLetter, DirectoryChange, EarlierInbox,
+    EndedEpoch, Heads, HistoryRecord, IncomingEntry, JournalEntry, NewSubmission, Pruned, Receipt,
+    ReceiveBatch, ReceivedEntry, Registry, SessionToken, SubmitRefusal, ToldBefore, UnmappedStatus,
 };
 
 /// What every answer of a store looks like: it comes when the commit is on
@@ -333,31 +333,55 @@ pub trait HubStore: Store {
     /// at once.
     fn registry(&self) -> watch::Receiver<Arc<Registry>>;
 
-    /// Adds or replaces a party. One that may read from now on, and might not
-    /// before, is told the open complaints of its institutions.
-    fn put_party(&self, party: Party) -> Answer<'_, ()>;
-
-    /// Adds or replaces an institution. If another party reads for it now, that
-    /// party is told its open complaints, with their whole history, and the one
-    /// before is told nothing later.
+    /// Changes the directory in one commit, however many parties and institutions
+    /// it names. If another party reads for an institution now, or one that may
+    /// read from now on and might not before, that party is told its open
+    /// complaints, with their whole history, and the one before is told nothing
+    /// later.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] if its party is not registered.
-    fn put_institution(&self, institution: Institution) -> Answer<'_, ()>;
+    /// [`StoreError::Invalid`], and nothing has changed, if the party of an
+    /// institution is not registered, or a rule names an unknown institution.
+    fn change_directory(&self, change: DirectoryChange) -> Answer<'_, ()>;
+
+    /// Adds or replaces a party: see [`HubStore::change_directory`].
+    fn put_party(&self, party: Party) -> Answer<'_, ()> {
+        self.change_directory(DirectoryChange {
+            parties: vec![party],
+            ..DirectoryChange::default()
+        })
+    }
+
+    /// Adds or replaces an institution: see [`HubStore::change_directory`].
+    fn put_institution(&self, institution: Institution) -> Answer<'_, ()> {
+        self.change_directory(DirectoryChange {
+            institutions: vec![institution],
+            ..DirectoryChange::default()
+        })
+    }
 
     /// Tells open complaints to whoever reads for their institutions now, where
     /// a registration has changed: what a stop in between left undone. Done by
-    /// [`HubStore::put_institution`] itself.
+    /// [`HubStore::change_directory`] itself.
     fn retell(&self) -> Answer<'_, ()>;
 
-    /// Adds or replaces categories and replaces the routing rules.
-    ///
-    /// # Errors
-    /// [`StoreError::Invalid`] if a rule names an unknown institution.
-    fn put_policy(&self, categories: Vec<Category>, rules: Vec<RoutingRule>) -> Answer<'_, ()>;
+    /// Replaces the categories and the routing rules: see
+    /// [`HubStore::change_directory`].
+    fn put_policy(&self, categories: Vec<Category>, rules: Vec<RoutingRule>) -> Answer<'_, ()> {
+        self.change_directory(DirectoryChange {
+            policy: Some((categories, rules)),
+            ..DirectoryChange::default()
+        })
+    }
 
-    /// The party that reads for national triage.
-    fn set_national(&self, party: PartyId) -> Answer<'_, ()>;
+    /// The party that reads for national triage: see
+    /// [`HubStore::change_directory`].
+    fn set_national(&self, party: PartyId) -> Answer<'_, ()> {
+        self.change_directory(DirectoryChange {
+            national: Some(party),
+            ..DirectoryChange::default()
+        })
+    }
 
     /// Revokes a certificate by its serial number (lower-case hex).
     fn revoke(&self, serial: String, note: String, now: Micros) -> Answer<'_, ()>;

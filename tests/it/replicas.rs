@@ -169,7 +169,7 @@ pub(crate) async fn park(url: String, references: &[&str]) {
     let store = PostgresStore::open(Options {
         settings: Settings {
             url,
-            password: None,
+            password_file: None,
             roots: None,
             certificate: None,
             key: None,

@@ -41,6 +41,7 @@ pub(crate) async fn run(engine: &dyn Engine) {
     overruling::the_national_desk_reads_and_overrules(engine).await;
     moving::a_new_reader_gets_what_is_open(engine).await;
     moving::a_party_that_is_back_gets_what_it_missed(engine).await;
+    moving::a_change_of_the_directory_is_one(engine).await;
     overruling::merging_tells_both_sides(engine).await;
     referring::references_survive_a_lost_disk(engine).await;
     letters::what_was_parked_is_decided_again(engine).await;

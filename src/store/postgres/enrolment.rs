@@ -55,10 +55,12 @@ const ISSUE_FOR: &str = "WITH used AS ( \
      ON CONFLICT (serial) DO UPDATE SET issued_at = excluded.issued_at \
      WHERE kept.party = excluded.party";
 
-// What another caller is just removing is left to it: nobody waits.
+// What another caller is just removing is left to it: nobody waits. Nor is a standby
+// waited for: strangers would hold connections while it is away.
 const NOTE_REFUSED: &str = "WITH new AS ( \
          INSERT INTO refused_join (at, remote, party, invitation, reason) \
-         VALUES ($1, $2, $3, $4, $5) RETURNING row) \
+         SELECT $1::bigint, $2::text, $3::text, $4::text, $5::text \
+         FROM set_config('synchronous_commit', 'local', true) RETURNING row) \
      DELETE FROM refused_join WHERE row IN ( \
          SELECT row FROM refused_join WHERE row <= (SELECT row FROM new) - $6::bigint \
          FOR UPDATE SKIP LOCKED)";

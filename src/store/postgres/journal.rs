@@ -269,15 +269,31 @@ pub(super) const NEAREST_MARK: &str =
 pub(super) const TO_HASH: &str = "SELECT d.header, s.event FROM delivery d \
      LEFT JOIN submission s ON s.id = d.event_row WHERE d.id BETWEEN $1 AND $2 ORDER BY d.id";
 
-/// The place at a position of the deliveries: from the nearest mark on.
+/// The place at a position of the deliveries; a long way there is marked.
 pub(super) async fn delivery_place(
     client: &Session,
     party: &PartyId,
     position: u64,
 ) -> Result<Option<Place>, StoreError> {
+    let Some((place, hashed)) = walk_to(client, party, position).await? else {
+        return Ok(None);
+    };
+    if hashed >= MARK_EVERY {
+        mark(client, party, place).await?;
+    }
+    Ok(Some(place))
+}
+
+/// The place at a position of the deliveries, and how many of them were hashed:
+/// from the nearest mark on.
+pub(super) async fn walk_to(
+    client: &Session,
+    party: &PartyId,
+    position: u64,
+) -> Result<Option<(Place, u64)>, StoreError> {
     let Some(state) = state(client, party).await? else {
         let root = Place::root(party, Direction::Deliveries, 0);
-        return Ok((position == 0).then_some(root));
+        return Ok((position == 0).then_some((root, 0)));
     };
     if position > state.heads.deliveries {
         return Ok(None);
@@ -311,33 +327,26 @@ pub(super) async fn delivery_place(
             return Err(damaged("a delivery is missing"));
         }
     }
-    if hashed >= MARK_EVERY {
-        put_mark(client, state.deliveries, place).await?;
-    }
-    Ok(Some(place))
+    Ok(Some((place, hashed)))
 }
 
-async fn put_mark(client: &Session, journal: i64, place: Place) -> Result<(), StoreError> {
-    let id = row_id(journal, place.position);
-    execute(
-        client,
-        "INSERT INTO mark (id, chain) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING",
-        &[&id, &place.chain.as_bytes().as_slice()],
-    )
-    .await?;
-    Ok(())
-}
+/// A mark is computed anew where it is missing, so no standby is waited for: a
+/// reader would hang on one that is away.
+const MARK: &str = "INSERT INTO mark (id, chain) SELECT $1::bigint, $2::bytea \
+     FROM set_config('synchronous_commit', 'local', true) ON CONFLICT (id) DO NOTHING";
 
-/// Keeps a place of the deliveries that a link has computed.
+/// Keeps a place of the deliveries that was computed; outside of any transaction.
 pub(super) async fn mark(
     client: &Session,
     party: &PartyId,
     place: Place,
 ) -> Result<(), StoreError> {
-    match state(client, party).await? {
-        Some(state) => put_mark(client, state.deliveries, place).await,
-        None => Ok(()),
+    if let Some(state) = state(client, party).await? {
+        let id = row_id(state.deliveries, place.position);
+        let chain = place.chain.as_bytes().as_slice();
+        execute(client, MARK, &[&id, &chain]).await?;
     }
+    Ok(())
 }
 
 /// The local system has taken over everything through here.

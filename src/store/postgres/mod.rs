@@ -57,10 +57,7 @@ use std::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
-use tokio::{
-    sync::{mpsc, oneshot, watch},
-    time::timeout,
-};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -81,7 +78,7 @@ use super::{
 };
 pub use ceiling::{RowCounts, insert_ceiling, row_counts};
 use connect::{Database, Reader};
-pub use connect::{Settings, SynchronousCommit, is_reachable};
+pub use connect::{Settings, SynchronousCommit, is_reachable, read_password};
 pub use epoch::recover;
 pub use integrity::{Finding, Integrity, PartyTotals, ReadHeader, check_integrity};
 use jobs::{Done, Job, Work};
@@ -195,6 +192,7 @@ impl PostgresStore {
     pub async fn open(options: Options) -> Result<Self, StoreError> {
         let database = Database::new(&options.settings)?;
         let line = database.line().await?;
+        guard::come_in(line.client()).await?;
         schema::must_fit(line.client()).await?;
         let (instance_id, dedup_key) = directory::identify(line.client(), &options.seed).await?;
         database.guard.arm(line.client()).await?;
@@ -249,17 +247,6 @@ impl PostgresStore {
             told.await.map_err(|_| StoreError::Closed)?
         }
         .boxed()
-    }
-
-    /// Waits for a change of the directory, but not for ever.
-    async fn bounded<T>(
-        &self,
-        change: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
-        let limit = self.shared.database.limit();
-        timeout(limit, change)
-            .await
-            .unwrap_or_else(|_| Err(session::QueryError::Silent.into()))
     }
 
     /// A connection for reading from a server that shows nothing which could
@@ -363,7 +350,7 @@ impl Store for PostgresStore {
     fn consume(&self, party: &PartyId, through: u64) -> Answer<'_, u64> {
         let party = party.clone();
         async move {
-            let consumed = journal::consume(&*self.reader().await?, &party, through).await?;
+            let consumed = journal::consume(&*self.small_write().await?, &party, through).await?;
             self.shared.wakers.changed_here([party]);
             Ok(consumed)
         }
@@ -457,7 +444,8 @@ impl Store for PostgresStore {
 
     fn forget_unmapped(&self, party: &PartyId, statuses: Vec<UnmappedStatus>) -> Answer<'_, ()> {
         let party = party.clone();
-        async move { work_items::forget(&*self.reader().await?, &party, &statuses).await }.boxed()
+        async move { work_items::forget(&*self.small_write().await?, &party, &statuses).await }
+            .boxed()
     }
 
     fn dead_letters(

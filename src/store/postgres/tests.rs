@@ -8,10 +8,12 @@ mod encrypted;
 mod epochs;
 mod faults;
 mod integrity;
+mod lines;
 mod plans;
 mod refusals;
 mod replicas;
 mod settling;
+mod standby;
 
 use std::{
     collections::HashMap,
@@ -125,7 +127,7 @@ async fn database(cluster: &Cluster) -> String {
 fn settings(url: &str) -> Settings {
     Settings {
         url: url.to_owned(),
-        password: None,
+        password_file: None,
         roots: None,
         certificate: None,
         key: None,

@@ -30,6 +30,7 @@ use super::{
     decide::Deciding,
     directory,
     error::Failure,
+    guard,
     jobs::{Batch, Done, Job, Work},
     plan::Plan,
     retell,
@@ -81,6 +82,8 @@ struct Replica {
     row: Option<i64>,
     batch: i64,
     held: Option<Held>,
+    /// The last attempt waited in vain for what another commit holds.
+    is_blocked: bool,
 }
 
 /// Runs until nobody can write any more, or it is told to stop; then what
@@ -95,6 +98,7 @@ pub(super) async fn run(
         row: None,
         batch: 0,
         held: None,
+        is_blocked: false,
     };
     let mut left: Option<Job> = None;
     loop {
@@ -130,21 +134,27 @@ pub(super) async fn run(
 
 impl Replica {
     async fn carry_out(&mut self, jobs: Vec<Job>) {
-        let left = self.together(jobs, ATTEMPTS_TOGETHER).await;
-        for job in left {
-            let unfit = self.together(vec![job], ATTEMPTS_ALONE).await;
+        let until = Instant::now() + LOOK_FOR;
+        for job in self.together(jobs, ATTEMPTS_TOGETHER, until).await {
+            // One after the other they would wait for hours.
+            let unfit = match self.is_blocked && Instant::now() >= until {
+                true => vec![job],
+                false => self.together(vec![job], ATTEMPTS_ALONE, until).await,
+            };
             for job in unfit {
-                let error = Failure::Moved.into_error();
-                job.answer(Err(error));
+                job.answer(Err(Failure::given_up(self.is_blocked)));
             }
         }
     }
 
-    /// Tries some jobs as one batch; those that come back are unanswered.
-    async fn together(&mut self, mut jobs: Vec<Job>, attempts: u32) -> Vec<Job> {
+    /// Tries some jobs as one batch; those that come back are unanswered. What
+    /// others block is tried until then.
+    async fn together(&mut self, mut jobs: Vec<Job>, attempts: u32, until: Instant) -> Vec<Job> {
         let mut tried = 0;
         while tried < attempts && !jobs.is_empty() {
-            match self.attempt(&jobs).await {
+            let attempt = self.attempt(&jobs).await;
+            self.is_blocked = matches!(attempt, Attempt::Failed(Failure::Blocked));
+            match attempt {
                 Attempt::Committed(done, touched) => {
                     for (job, done) in jobs.into_iter().zip(done) {
                         job.answer(Ok(done));
@@ -156,7 +166,10 @@ impl Replica {
                     jobs.remove(place).answer(Err(error));
                     continue;
                 }
-                Attempt::Failed(Failure::Moved) => {
+                Attempt::Failed(Failure::Blocked) if jobs.len() > 1 || Instant::now() >= until => {
+                    return jobs;
+                }
+                Attempt::Failed(Failure::Moved | Failure::Blocked) => {
                     tracing::debug!(event = "postgres_batch_again", jobs = jobs.len());
                 }
                 Attempt::Failed(Failure::Unfit(_)) if jobs.len() > 1 => return jobs,
@@ -199,9 +212,7 @@ impl Replica {
         };
         match self.commit(&prepared.writes).await {
             Ok(()) => {
-                if let Some(row) = self.row {
-                    self.shared.database.guard.committed(row, self.batch);
-                }
+                self.shared.database.guard.committed(self.batch);
                 Attempt::Committed(prepared.done, prepared.touched)
             }
             Err(failure) => Attempt::Failed(failure),
@@ -305,12 +316,8 @@ impl Replica {
         let row = match taken {
             Some(row) => row,
             None => {
-                one(
-                    client,
-                    "INSERT INTO replica DEFAULT VALUES RETURNING id, generation, batch",
-                    &[],
-                )
-                .await?
+                let first = guard::first_generation();
+                one(client, guard::NEW_ROW, &[&first]).await?
             }
         };
         if line.is_doubtful() {
@@ -328,7 +335,10 @@ impl Replica {
             (row.try_get(0)?, row.try_get(1)?, row.try_get::<_, i64>(2)?);
         self.row = Some(replica);
         self.batch = self.batch.max(committed);
-        self.shared.database.guard.committed(replica, committed);
+        self.shared
+            .database
+            .guard
+            .taken(replica, generation, committed);
         self.held = Some(Held {
             line,
             writer: Writer {

@@ -10,16 +10,16 @@ use futures_util::{
 };
 use jembatan::{
     domain::{
-        Category, ComplaintId, ComplaintName, Decision, Event, EventId, Institution,
-        InstitutionCode, Micros, Party, PartyId, Rejection, RoutingRule, SystemName,
+        ComplaintId, ComplaintName, Decision, Event, EventId, InstitutionCode, Micros, PartyId,
+        Rejection, SystemName,
     },
     exchange::{Direction, Place},
     store::{
         AcceptBatch, AdapterStore, Answer, ComplaintRecord, CopyWanted, Counts, DeadLetter,
-        EarlierInbox, EndedEpoch, Heads, HubStore, Invitation, InvitationUse, IssuedCertificate,
-        JournalEntry, LetterName, NewSubmission, Pruned, Receipt, ReceiveBatch, ReceivedCopy,
-        ReceivedEntry, RefusedJoin, Registry, SessionToken, Store, SubmitRefusal, UnmappedStatus,
-        sqlite::SqliteStore,
+        DirectoryChange, EarlierInbox, EndedEpoch, Heads, HubStore, Invitation, InvitationUse,
+        IssuedCertificate, JournalEntry, LetterName, NewSubmission, Pruned, Receipt, ReceiveBatch,
+        ReceivedCopy, ReceivedEntry, RefusedJoin, Registry, SessionToken, Store, SubmitRefusal,
+        UnmappedStatus, sqlite::SqliteStore,
     },
 };
 use tokio::sync::{oneshot, watch};
@@ -132,11 +132,8 @@ impl HubStore for Held {
         fn ended_epoch(&self, party: &PartyId, epoch: u64) -> Option<EndedEpoch>;
         fn catch_up(&self, party: &PartyId, node_epoch: u64, received: u64) -> ();
         fn mark(&self, party: &PartyId, place: Place) -> ();
-        fn put_party(&self, party: Party) -> ();
-        fn put_institution(&self, institution: Institution) -> ();
+        fn change_directory(&self, change: DirectoryChange) -> ();
         fn retell(&self) -> ();
-        fn put_policy(&self, categories: Vec<Category>, rules: Vec<RoutingRule>) -> ();
-        fn set_national(&self, party: PartyId) -> ();
         fn revoke(&self, serial: String, note: String, now: Micros) -> ();
         fn orphans(&self) -> Vec<(ComplaintId, Option<InstitutionCode>)>;
         fn in_triage(&self) -> u64;
