@@ -15,8 +15,13 @@ mod conformance;
 
 mod enrolling;
 mod error;
+mod fence;
 mod judging;
+mod kept;
+mod memory;
+mod parts;
 mod recovering;
+mod standing;
 mod told;
 mod values;
 

@@ -35,6 +35,7 @@ mod hostile_slow;
 mod joining;
 mod kill;
 mod letters;
+mod postgres_adapter;
 mod postgres_joining;
 mod postgres_recovery;
 mod recovery;

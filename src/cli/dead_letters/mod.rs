@@ -10,10 +10,10 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::{
     domain::{DeliveryRecord, Outcome, PartyId},
-    hub::database,
+    node::database,
     store::{
         DeadLetter, StoreError, postgres,
-        sqlite::{dead_letters, unread_deliveries},
+        sqlite::{NodeRole, dead_letters, unread_deliveries},
     },
     wire,
 };
@@ -185,8 +185,12 @@ impl DeadLetters {
 async fn read(node: Node, only: Option<PartyId>, limit: usize) -> anyhow::Result<Vec<DeadLetter>> {
     let file = NodeFile::read(&node.config)?;
     if let Some(store) = &file.store {
-        // A hub receives nothing that it could fail to read.
-        return Ok(postgres::dead_letters(&database(store)?, only.as_ref(), limit).await?);
+        let (settings, only) = (database(store)?, only.as_ref());
+        return Ok(match file.role {
+            // A hub receives nothing that it could fail to read.
+            NodeRole::Hub => postgres::dead_letters(&settings, only, limit).await?,
+            NodeRole::Adapter => postgres::dead_letters_of_adapter(&settings, only, limit).await?,
+        });
     }
     let read = move || {
         // What this node's own operator has to settle goes first.

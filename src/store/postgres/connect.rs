@@ -141,6 +141,11 @@ impl Database {
         Self::called(settings, None)
     }
 
+    /// For an adapter, which is called so at the server.
+    pub(super) fn for_adapter(settings: &Settings, name: &str) -> Result<Self, StoreError> {
+        Self::called(settings, Some(name))
+    }
+
     /// For an operator's command, which the server can tell from a hub.
     pub(super) fn for_operator(settings: &Settings) -> Result<Self, StoreError> {
         Self::called(settings, Some("jembatan operator"))
