@@ -73,10 +73,10 @@ async fn no_statement_walks_through_the_past() {
         "autovacuum=off",
     ];
     let cluster: &'static Cluster = Box::leak(Box::new(Cluster::start(&programs, &explain)));
-    let (world, url) = world(cluster).await;
-    let name = url.rsplit('/').next().unwrap().split('?').next().unwrap();
+    let (world, name) = world(cluster).await;
+    let url = cluster.url(&name);
     world.province.close().await;
-    sql(cluster, name, PAST).await;
+    sql(cluster, &name, PAST).await;
     let node: Arc<dyn AdapterStore> = Arc::new(open(&url).await.unwrap());
     // Opening reads where every party stands; nothing does so later.
     let begin = cluster.log.lock().unwrap().len();
