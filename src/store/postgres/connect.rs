@@ -300,7 +300,7 @@ pub async fn is_reachable(settings: &Settings) -> Result<bool, StoreError> {
         Err(why) if why.needs_a_person() => Err(why.into()),
         Err(why) => {
             let error = StoreError::from(why);
-            tracing::warn!(event = "store_waited_for", %error, "the hub waits for its database");
+            tracing::warn!(event = "store_waited_for", %error, "this node waits for its database");
             Ok(false)
         }
     }

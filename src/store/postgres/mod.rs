@@ -1,5 +1,5 @@
 //! The store of a hub whose replicas share one PostgreSQL; and, in a room of its own
-//! ([`adapter`]), that of an adapter.
+//! (`adapter`), that of an adapter.
 //!
 //! A batch takes two trips: what it needs is read without locks, it is decided
 //! in memory, and one statement locks, checks that nothing has moved, writes

@@ -184,7 +184,7 @@ impl PostgresAdapterStore {
         &self,
         work: impl Fn(&mut World) -> Step<T> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, StoreError>> {
-        let (job, told) = writer::job(Vec::new(), work);
+        let (job, told) = writer::job(Vec::new(), 0, work);
         self.send(Message::Write(job), told)
     }
 
@@ -193,7 +193,7 @@ impl PostgresAdapterStore {
         &self,
         work: impl Fn(&mut World) -> Step<T> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, StoreError>> {
-        let (job, told) = writer::job(Vec::new(), work);
+        let (job, told) = writer::job(Vec::new(), 0, work);
         self.send(Message::Later(job), told)
     }
 

@@ -18,6 +18,9 @@ use super::{
 pub(super) const LENGTH: usize = 1_024;
 /// Jobs of one batch, at most.
 const JOBS_PER_BATCH: usize = 512;
+/// Bytes of one batch, about; the job with which it is reached is its last. The server takes
+/// arrays of up to 1 GiB.
+const BYTES_PER_BATCH: usize = 16 * 1024 * 1024;
 /// How long what may wait does: the peer's acknowledgement of this hand-over and the
 /// caller's next hand-over then share a commit, and a caller is not held up by a
 /// commit for which nobody waits.
@@ -61,17 +64,20 @@ impl Queue {
         if self.closing.is_some() {
             return None;
         }
-        let mut jobs = Vec::new();
+        let mut jobs: Vec<Box<dyn Job>> = Vec::new();
+        let mut bytes = 0;
         // Only while nothing has come that does not wait.
         let mut patience_ends = None;
         let mut next = Some(self.waiting.recv().await?);
         while let Some(message) = next {
             match message {
                 Message::Write(job) => {
+                    bytes += job.size_bytes();
                     jobs.push(job);
                     patience_ends = None;
                 }
                 Message::Later(job) => {
+                    bytes += job.size_bytes();
                     if jobs.is_empty() {
                         patience_ends = Some(Instant::now() + PATIENCE);
                     }
@@ -88,7 +94,7 @@ impl Queue {
                 }
             }
             next = match patience_ends {
-                _ if jobs.len() >= JOBS_PER_BATCH => None,
+                _ if jobs.len() >= JOBS_PER_BATCH || bytes >= BYTES_PER_BATCH => None,
                 None => self.waiting.try_recv().ok(),
                 Some(until) => timeout_at(until, self.waiting.recv()).await.ok().flatten(),
             };

@@ -6,12 +6,14 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    domain::{ComplaintId, ComplaintName, Decision, EventId, Micros, PartyId, SystemName},
+    domain::{
+        ComplaintId, ComplaintName, Decision, EventId, Micros, PartState, PartyId, SystemName,
+    },
     exchange::{Direction, Place},
     store::{
         AdapterStore, Answer, ComplaintRecord, CopyWanted, Counts, DeadLetter, EarlierInbox, Heads,
         JournalEntry, NewSubmission, Pruned, Receipt, ReceiveBatch, ReceivedCopy, ReceivedEntry,
-        Store, StoreError, SubmitRefusal, UnmappedStatus,
+        Store, StoreError, SubmitRefusal, UnmappedStatus, entry_size,
     },
 };
 
@@ -20,6 +22,8 @@ use super::{
     queue::Message, view, work_items, writer,
 };
 
+/// What a row of a journal brings about beside its bytes: other rows, and work.
+const ROW_BYTES: usize = 4_096;
 /// A chain of the deliveries is kept when so many rows had to be hashed for it.
 const MARK_EVERY: u64 = 1_024;
 
@@ -128,7 +132,15 @@ impl Store for PostgresAdapterStore {
         let mut parties: Vec<PartyId> = batch.iter().map(|new| new.party.clone()).collect();
         parties.sort_unstable();
         parties.dedup();
-        let (job, told) = writer::job(parties, move |world| world.submit(&batch, now));
+        let size = batch.iter().map(|new| {
+            let parts = new.parts.iter().map(|part| match &part.state {
+                PartState::Present(bytes) => bytes.len(),
+                PartState::Withheld | PartState::Erased(_) => 0,
+            });
+            ROW_BYTES + new.event_bytes.len() + parts.sum::<usize>()
+        });
+        let size = size.sum();
+        let (job, told) = writer::job(parties, size, move |world| world.submit(&batch, now));
         self.send(Message::Write(job), told)
     }
 
@@ -243,7 +255,9 @@ impl AdapterStore for PostgresAdapterStore {
             // on, by reading or writing, comes after it. The fence goes with the job:
             // it stands until that is answered, whether or not somebody still waits.
             let fence = (!met.is_empty()).then(|| self.shared.fence.raise());
-            let (job, told) = writer::job(Vec::new(), move |world| {
+            let entries = batch.entries.iter();
+            let size = entries.map(|received| ROW_BYTES + entry_size(&received.entry));
+            let (job, told) = writer::job(Vec::new(), size.sum(), move |world| {
                 let _stands = &fence;
                 world.receive(&party, &batch)
             });
@@ -288,7 +302,13 @@ impl AdapterStore for PostgresAdapterStore {
         entries: Vec<ReceivedCopy>,
     ) -> Answer<'_, Option<CopyWanted>> {
         let party = party.clone();
-        self.write(move |world| world.fill_copy(&party, first, &entries))
+        let size = entries
+            .iter()
+            .map(|copy| ROW_BYTES + entry_size(&copy.entry));
+        let (job, told) = writer::job(Vec::new(), size.sum(), move |world| {
+            world.fill_copy(&party, first, &entries)
+        });
+        self.send(Message::Write(job), told)
     }
 
     fn read_again(

@@ -51,6 +51,8 @@ pub(super) trait Job: Send {
     fn attempt(&mut self, world: &mut World) -> bool;
     /// Of these parties nothing may wait to be appended again.
     fn submits_for(&self) -> &[PartyId];
+    /// How much it writes, in bytes, about.
+    fn size_bytes(&self) -> usize;
     /// The batch was committed, or why not.
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
 }
@@ -59,6 +61,7 @@ pub(super) trait Job: Send {
 struct Typed<T, F> {
     work: F,
     submits_for: Vec<PartyId>,
+    size_bytes: usize,
     outcome: Option<Result<T, StoreError>>,
     tell: oneshot::Sender<Result<T, StoreError>>,
 }
@@ -96,6 +99,10 @@ where
         &self.submits_for
     }
 
+    fn size_bytes(&self) -> usize {
+        self.size_bytes
+    }
+
     fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
         let outcome = self.outcome.unwrap_or(Err(StoreError::Closed));
         // Nobody waits any more: what was written stays written.
@@ -107,12 +114,14 @@ where
 /// last time counts.
 pub(super) fn job<T: Send + 'static>(
     submits_for: Vec<PartyId>,
+    size_bytes: usize,
     work: impl Fn(&mut World) -> Step<T> + Send + 'static,
 ) -> (Box<dyn Job>, oneshot::Receiver<Result<T, StoreError>>) {
     let (tell, told) = oneshot::channel();
     let job = Typed {
         work,
         submits_for,
+        size_bytes,
         outcome: None,
         tell,
     };
