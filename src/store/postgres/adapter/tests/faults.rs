@@ -48,22 +48,28 @@ async fn whole(store: &PostgresAdapterStore) -> usize {
     place.position as usize
 }
 
-/// Many callers hand over in a stream while something is done; then everybody once
-/// more. What was answered is there, and nothing is there twice.
+/// Many callers hand over in a stream for as long as something is done; then everything
+/// comes once more. What was answered is there, and nothing is there twice.
 async fn under_load(store: &PostgresAdapterStore, meanwhile: impl Future<Output = ()>) {
     const CALLERS: usize = 40;
-    const EACH: usize = 40;
+    const MOST: usize = 10_000;
     let mut calls = JoinSet::new();
+    let is_over = Arc::new(AtomicBool::new(false));
     let (answered, mut answers) = tokio::sync::mpsc::unbounded_channel();
     for caller in 0..CALLERS {
-        let (store, answered) = (store.clone(), answered.clone());
+        let (store, answered, is_over) = (store.clone(), answered.clone(), is_over.clone());
         calls.spawn(async move {
-            for part in 0..EACH {
-                let number = caller * EACH + part;
-                if submit(&store, number).await.is_ok() {
-                    let _ = answered.send(number);
+            let numbers = caller * MOST..(caller + 1) * MOST;
+            let mut tried = Vec::new();
+            for number in numbers.take_while(|_| !is_over.load(Ordering::SeqCst)) {
+                tried.push(number);
+                match submit(&store, number).await {
+                    Ok(_) => answered.send(number).unwrap(),
+                    // Its store is away.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
                 }
             }
+            tried
         });
     }
     drop(answered);
@@ -72,17 +78,25 @@ async fn under_load(store: &PostgresAdapterStore, meanwhile: impl Future<Output 
         kept.insert(answers.recv().await.unwrap());
     }
     meanwhile.await;
+    is_over.store(true, Ordering::SeqCst);
+    let tried: Vec<usize> = calls.join_all().await.into_iter().flatten().collect();
     while let Some(number) = answers.recv().await {
         kept.insert(number);
     }
-    calls.join_all().await;
-    let everything: Vec<_> = (0..CALLERS * EACH).map(numbered).collect();
+    let everything = tried.iter().map(|number| numbered(*number)).collect();
     let receipts = store.submit(everything, at(2)).await.unwrap();
-    for (number, receipt) in receipts.into_iter().enumerate() {
+    for (number, receipt) in tried.iter().zip(receipts) {
         let is_there = receipt.unwrap().repeated;
-        assert!(is_there || !kept.contains(&number), "{number} is lost");
+        assert!(is_there || !kept.contains(number), "{number} is lost");
     }
-    assert_eq!(whole(store).await, CALLERS * EACH);
+    assert_eq!(whole(store).await, tried.len());
+}
+
+/// The store takes hand-overs again, and so there are some in flight.
+async fn at_work(store: &PostgresAdapterStore) {
+    while store.probe().await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Scenario: many callers hand over at once, and the server is killed as by a power cut,
@@ -101,10 +115,7 @@ async fn a_killed_server_loses_nothing_that_was_answered() {
                 cluster.kill();
                 cluster.run();
             });
-            // It is at work again, and so are the others.
-            while store.probe().await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+            at_work(&store).await;
         }
     })
     .await;
@@ -129,6 +140,7 @@ async fn cut_lines_lose_nothing_and_double_nothing() {
         for _ in 0..20 {
             let lines = value(cluster, "postgres", &cut).await;
             was_cut.fetch_or(lines > 0, Ordering::SeqCst);
+            at_work(&store).await;
         }
     })
     .await;
