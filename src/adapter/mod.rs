@@ -12,6 +12,7 @@ mod party;
 mod prune;
 mod renewal;
 mod run;
+mod store;
 
 pub use hubs::Hubs;
 pub use party::PartyLink;

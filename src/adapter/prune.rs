@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     domain::{Micros, PartyId},
     runtime::Clock,
-    store::{AdapterStore, sqlite::SqliteStore},
+    store::AdapterStore,
 };
 
 const DAY_MICROS: i64 = 86_400_000_000;
@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(600);
 
 /// Runs until `stop`.
 pub(super) async fn prune(
-    (store, clock): (Arc<SqliteStore>, Arc<dyn Clock>),
+    (store, clock): (Arc<dyn AdapterStore>, Arc<dyn Clock>),
     parties: Vec<PartyId>,
     keep_days: u32,
     stop: CancellationToken,

@@ -8,22 +8,24 @@ use tonic::transport::Channel;
 
 use crate::{
     config::{AdapterConfig, ConfigError, DoorAddress, HubAddress, LinkParty, load_status_maps},
-    domain::{Micros, PartyId, Policy, StatusMaps, decide},
+    domain::{Micros, PartyId, Policy, StatusMaps},
     door::{Caller, Door, DoorOptions, LetterDoor, LettersOf},
     health::{Alarm, Facts, Links, Source, complete_up_to},
     identity::{Files, ReloadState, TrustDomain},
-    link::{LinkState, WireHeaders},
-    node::{Behind, CertificateWatch, Doors, may_operate, settle_work, tokens},
-    runtime::{Clock, OnEnd, Stage, Stages, Tasks, random_bytes},
-    store::{
-        Store as _, StoreError,
-        sqlite::{NodeRole, Options, SqliteStore},
-    },
+    link::LinkState,
+    node::{Behind, CertificateWatch, Doors, may_operate, reached, settle_work, tokens},
+    runtime::{Clock, OnEnd, Stage, Stages, TaskEnd, Tasks, random_bytes},
+    store::{AdapterStore, StoreError},
     transport::{DialOptions, Proxy, Tcp},
 };
 
 use super::{
-    certificates::PartyCertificate, hubs::Hubs, party::PartyLink, prune::prune, renewal::Renewal,
+    certificates::PartyCertificate,
+    hubs::Hubs,
+    party::PartyLink,
+    prune::prune,
+    renewal::Renewal,
+    store::{Opened, open},
 };
 
 /// Longest wait for a connection to the hub.
@@ -67,17 +69,14 @@ pub async fn run(
 ) -> Result<(), AdapterError> {
     let trust_domain = TrustDomain::parse(&config.trust_domain)
         .map_err(|error| AdapterError::Ended(error.to_string()))?;
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(()),
+        reached = reached(config.store.as_ref()) => reached?,
+    }
     // Before the store: a start that fails must leave nothing behind.
     let doors = Doors::bind(&config.door, &config.health, &trust_domain, &*clock).await?;
-    let store = Arc::new(SqliteStore::open(Options {
-        directory: config.directory.clone(),
-        role: NodeRole::Adapter,
-        encoder: Arc::new(WireHeaders),
-        policy: Policy::default(),
-        clock: clock.clone(),
-        seed: random_bytes(),
-        decide,
-    })?);
+    let Opened { store, left_behind } = open(&config, clock.clone()).await?;
     let addresses = AdapterAddresses {
         grpc: doors.grpc_addr.clone(),
         http: doors.http_addr.clone(),
@@ -208,19 +207,21 @@ pub async fn run(
     let _ = ready.send(addresses);
     let ended = tokio::select! {
         () = stop.cancelled() => None,
-        end = tasks.stopped() => Some(end),
-        end = links.stopped() => Some(end),
+        end = tasks.stopped() => Some(ended_by_itself(end)),
+        end = links.stopped() => Some(ended_by_itself(end)),
+        why = left_behind => Some(AdapterError::Ended(why.to_owned())),
     };
     let limit = Duration::from_secs(u64::from(config.shutdown.timeout_seconds));
-    shut_down(&stages, &store, (&mut tasks, &mut links), limit).await;
-    match ended {
-        None => Ok(()),
-        Some(end) => Err(AdapterError::Ended(format!(
-            "the task {:?} ended by itself{}",
-            end.name,
-            end.panic.map(|why| format!(": {why}")).unwrap_or_default()
-        ))),
-    }
+    shut_down(&stages, &*store, (&mut tasks, &mut links), limit).await;
+    ended.map_or(Ok(()), Err)
+}
+
+fn ended_by_itself(end: TaskEnd) -> AdapterError {
+    AdapterError::Ended(format!(
+        "the task {:?} ended by itself{}",
+        end.name,
+        end.panic.map(|why| format!(": {why}")).unwrap_or_default()
+    ))
 }
 
 /// Renews a party's certificate, as soon as it has one.
@@ -252,7 +253,7 @@ fn renew(
 
 async fn shut_down(
     stages: &Stages,
-    store: &SqliteStore,
+    store: &dyn AdapterStore,
     (tasks, links): (&mut Tasks, &mut Tasks),
     limit: Duration,
 ) {

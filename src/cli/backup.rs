@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::{
     config::StoreConfig,
-    store::sqlite::{CopyFacts, backup},
+    store::sqlite::{CopyFacts, NodeRole, backup},
 };
 
 use super::{
@@ -26,8 +26,8 @@ Examples:
   jembatan backup --config hub.toml /backup/now.db --output json
 Nothing is written over. The node need not stop, and its writer never waits; it
 may also be stopped. A copy holds what citizens wrote: keep it as safe as the
-store itself. Certificates and settings are not in it. A hub whose store is in
-PostgreSQL is copied by PostgreSQL's own tools: this command says how.")]
+store itself. Certificates and settings are not in it. A store in PostgreSQL is
+copied by PostgreSQL's own tools: this command says how.")]
 pub(super) struct Backup {
     /// The node's configuration file
     #[arg(long, short, value_name = "FILE")]
@@ -58,15 +58,19 @@ impl Backup {
 }
 
 /// How PostgreSQL's own tools copy it. The url never holds a password.
-fn instead(store: &StoreConfig) -> String {
+fn instead(role: NodeRole, store: &StoreConfig) -> String {
     let url = &store.url;
+    let (who, chapter) = match role {
+        NodeRole::Hub => ("hubs run", "A hub for a nation"),
+        NodeRole::Adapter => ("adapter runs", "An adapter on PostgreSQL"),
+    };
     format!(
-        "While the hubs run:\n  \
+        "While the {who}:\n  \
          pg_basebackup -d '{url}' -D DIRECTORY -c fast -X stream\n    \
          the whole server; with a WAL archive it can be put back to any later moment\n  \
          pg_dump -d '{url}' -Fc -f FILE\n    \
          this database, at one moment\n\
-         docs/operate.md, \"A hub for a nation\", has the whole way, and back"
+         docs/operate.md, \"{chapter}\", has the whole way, and back"
     )
 }
 

@@ -47,23 +47,23 @@ fn is_hubs(table: &toml::Table) -> bool {
 pub(super) struct NodeFile {
     pub(super) role: NodeRole,
     pub(super) directory: PathBuf,
-    /// A hub's PostgreSQL, which has taken the place of a file in the directory.
+    /// A PostgreSQL, which has taken the place of a file in the directory.
     pub(super) store: Option<StoreConfig>,
 }
 
 impl NodeFile {
-    /// Of a node whose store is a file; of a hub that keeps it in PostgreSQL it
-    /// says what to do instead.
+    /// Of a node whose store is a file; of one that keeps it in PostgreSQL it says
+    /// what to do instead.
     pub(super) fn with_store_in_file(
         path: &Path,
-        instead: impl FnOnce(&StoreConfig) -> String,
+        instead: impl FnOnce(NodeRole, &StoreConfig) -> String,
     ) -> anyhow::Result<Self> {
         let found = Self::read(path)?;
         if let Some(store) = &found.store {
             anyhow::bail!(
                 "{} keeps its store in PostgreSQL, whose own tools copy it and put it back. {}",
                 path.display(),
-                instead(store)
+                instead(found.role, store)
             );
         }
         Ok(found)
@@ -74,10 +74,11 @@ impl NodeFile {
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
         let table = table_of(path)?;
         Ok(if is_adapters(&table) {
+            let config = load::<AdapterConfig>(path)?;
             Self {
                 role: NodeRole::Adapter,
-                directory: load::<AdapterConfig>(path)?.directory,
-                store: None,
+                directory: config.directory,
+                store: config.store,
             }
         } else {
             let config = load::<HubConfig>(path)?;
@@ -94,8 +95,8 @@ impl NodeFile {
         let found = Self::read(path)?;
         anyhow::ensure!(
             found.role == NodeRole::Hub,
-            "{} is an adapter's: only the hub's operator begins an epoch. An adapter that was restored is \
-             simply started: its link takes back what the hub has",
+            "{} is an adapter's: only the hub's operator begins an epoch. An adapter that was restored, \
+             its file or its database, is simply started: its link takes back what the hub has",
             path.display()
         );
         Ok(found)

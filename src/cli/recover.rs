@@ -8,7 +8,7 @@ use clap::Args;
 use crate::{
     config::RetentionConfig,
     domain::Micros,
-    hub::database,
+    node::database,
     store::{Recovered, RecoveredParty, postgres, sqlite},
 };
 

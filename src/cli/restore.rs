@@ -40,24 +40,39 @@ pub(super) struct Restore {
 }
 
 /// How it is put back by PostgreSQL's own tools.
-fn instead(store: &StoreConfig, config: &Path) -> String {
+fn instead(role: NodeRole, store: &StoreConfig, config: &Path) -> String {
     let (url, config) = (&store.url, config.display());
-    format!(
-        "Stop every hub. A base backup takes the place of the server's data directory while the server \
+    let who = match role {
+        NodeRole::Hub => "every hub",
+        NodeRole::Adapter => "the adapter",
+    };
+    let put_back = format!(
+        "Stop {who}. A base backup takes the place of the server's data directory while the server \
          is stopped (with a WAL archive: restore_command and recovery.signal). A dump goes into a fresh \
          database of that name:\n  \
-         pg_restore -d '{url}' --exit-on-error FILE\n\
-         Then, before a hub starts:\n  \
-         jembatan recover --config {config} --dry-run\n  \
-         jembatan recover --config {config}\n\
-         docs/operate.md, \"A hub for a nation\", has the whole way"
-    )
+         pg_restore -d '{url}' --exit-on-error FILE\n"
+    );
+    match role {
+        NodeRole::Hub => format!(
+            "{put_back}Then, before a hub starts:\n  \
+             jembatan recover --config {config} --dry-run\n  \
+             jembatan recover --config {config}\n\
+             docs/operate.md, \"A hub for a nation\", has the whole way"
+        ),
+        NodeRole::Adapter => format!(
+            "{put_back}Then start the adapter: its link takes back from the hub what the copy lacks. \
+             What the hub had not acknowledged since the copy is lost: fail over to a standby, or \
+             restore to the last moment of the archive, where there is one.\n\
+             docs/operate.md, \"An adapter on PostgreSQL\", has the whole way"
+        ),
+    }
 }
 
 impl Restore {
     pub(super) async fn run(self, output: Output) -> anyhow::Result<Done> {
-        let node =
-            NodeFile::with_store_in_file(&self.config, |store| instead(store, &self.config))?;
+        let node = NodeFile::with_store_in_file(&self.config, |role, store| {
+            instead(role, store, &self.config)
+        })?;
         let (role, directory) = (node.role, node.directory.clone());
         let (copy, config, force) = (self.copy, self.config, self.force);
         let (found, aside) =

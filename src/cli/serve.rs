@@ -40,6 +40,7 @@ Examples:
   jembatan join '<line>'                        or: settings and certificate by one line
   jembatan pki csr --party pemda-33.74          the hub's operator signs it: pki sign
   jembatan config check adapter adapter.toml
+  jembatan store migrate --config adapter.toml  first, if its store is in PostgreSQL ([store])
   jembatan adapter --config adapter.toml
 Once it serves, one line of JSON with its addresses goes to standard output; the
 log goes to standard error.";

@@ -1,4 +1,5 @@
-//! `jembatan store`: the schema of the PostgreSQL that hub replicas share.
+//! `jembatan store`: the schema of the PostgreSQL that hub replicas share, or that an
+//! adapter has of its own.
 
 use std::path::{Path, PathBuf};
 
@@ -6,29 +7,37 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use crate::{
-    hub::database,
-    store::postgres::{Integrity, SchemaState, Settings, check, check_integrity, migrate},
+    node::database,
+    store::{
+        postgres::{
+            Integrity, SchemaState, Settings, check, check_adapter, check_integrity, migrate,
+            migrate_adapter,
+        },
+        sqlite::NodeRole,
+    },
     wire,
 };
 
 use super::{
     Done,
-    node_file::load_hub,
+    node_file::NodeFile,
     output::{Output, Table, json, line},
 };
 
-/// The schema of the PostgreSQL that hub replicas share. A hub in a directory
-/// of its own needs none of this
+/// The schema of the PostgreSQL that hub replicas share, or that an adapter has of
+/// its own. A node in a directory of its own needs none of this
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 Examples:
   jembatan store check --config hub.toml        can this program serve from it?
-  jembatan store migrate --config hub.toml      once, and with each new release")]
+  jembatan store migrate --config hub.toml      once, and with each new release
+  jembatan store migrate --config adapter.toml  the same, of an adapter's database")]
 pub(super) enum Store {
-    /// Bring the schema up to what this program knows. Hubs that run go on
+    /// Bring the schema up to what this program knows. Nodes that run go on
     #[command(after_help = "\
 Examples:
   jembatan store migrate --config hub.toml      then restart the hubs, one by one
+  jembatan store migrate --config adapter.toml  then restart the adapter
 The user of the url makes tables and functions in the database that is there. One
 migrates at a time; a second one waits and finds nothing left to do.")]
     Migrate(Where),
@@ -40,7 +49,8 @@ Examples:
 --deep reads the whole record as it is at one moment, while hubs run or not: chains
 are computed anew, every submission must have its decision, nothing may point nowhere
 or be kept that was erased, and somebody must read for every open complaint. Exit
-code 1: something was found. It takes as long as the record is large.")]
+code 1: something was found. It takes as long as the record is large. Of a hub's
+record only: an adapter's journals are compared with the hub's at every opening.")]
     Check {
         #[command(flatten)]
         place: Where,
@@ -52,16 +62,26 @@ code 1: something was found. It takes as long as the record is large.")]
 
 #[derive(Debug, Args)]
 pub(super) struct Where {
-    /// The hub's configuration file
+    /// The node's configuration file
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
 }
 
 impl Store {
     pub(super) async fn run(self, output: Output) -> anyhow::Result<Done> {
-        let state = match &self {
-            Self::Migrate(place) => migrate(&settings(&place.config)?).await?,
-            Self::Check { place, .. } => check(&settings(&place.config)?).await?,
+        let (Self::Migrate(place) | Self::Check { place, .. }) = &self;
+        let (role, settings) = settings(&place.config)?;
+        if let (Self::Check { deep: true, .. }, NodeRole::Adapter) = (&self, role) {
+            anyhow::bail!(
+                "--deep reads a hub's record; an adapter's journals are compared with the hub's at \
+                 every opening of its links, and with every acknowledgement"
+            );
+        }
+        let state = match (&self, role) {
+            (Self::Migrate(_), NodeRole::Hub) => migrate(&settings).await?,
+            (Self::Migrate(_), NodeRole::Adapter) => migrate_adapter(&settings).await?,
+            (Self::Check { .. }, NodeRole::Hub) => check(&settings).await?,
+            (Self::Check { .. }, NodeRole::Adapter) => check_adapter(&settings).await?,
         };
         if output.is_json(false) {
             json(&serde_json::json!({
@@ -75,10 +95,10 @@ impl Store {
             ))?;
         }
         anyhow::ensure!(state.fits(), "{}", what_to_do(state));
-        if let Self::Check { place, deep: true } = &self {
+        if let Self::Check { deep: true, .. } = &self {
             let read_header =
                 |header: &[u8]| wire::decode_header(&bytes::Bytes::copy_from_slice(header)).ok();
-            let found = check_integrity(&settings(&place.config)?, read_header).await?;
+            let found = check_integrity(&settings, read_header).await?;
             tell(&found, output)?;
         }
         Ok(Done::All)
@@ -153,16 +173,16 @@ fn value(found: &Integrity) -> serde_json::Value {
     })
 }
 
-fn settings(path: &Path) -> anyhow::Result<Settings> {
-    let config = load_hub(path)?;
-    let store = config.store.with_context(|| {
+fn settings(path: &Path) -> anyhow::Result<(NodeRole, Settings)> {
+    let node = NodeFile::read(path)?;
+    let store = node.store.with_context(|| {
         format!(
-            "{} has no [store]: its store is the directory {}, which the hub migrates itself",
+            "{} has no [store]: its store is the directory {}, which the node migrates itself",
             path.display(),
-            config.directory.display()
+            node.directory.display()
         )
     })?;
-    Ok(database(&store)?)
+    Ok((node.role, database(&store)?))
 }
 
 fn what_to_do(state: SchemaState) -> String {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use crate::domain::{Limits, PartyId, SystemName};
 
 use super::{
-    DoorConfig, HealthConfig, LogConfig, ProxyAddress, Settings, ShutdownConfig,
+    DoorConfig, HealthConfig, LogConfig, ProxyAddress, Settings, ShutdownConfig, StoreConfig,
     hub::check_trust_domain,
     shared::{check_limits, host_port, resolve, wrong},
 };
@@ -28,6 +28,9 @@ pub struct AdapterConfig {
     /// Where the store is kept.
     #[serde(default = "default_directory")]
     pub directory: PathBuf,
+    /// A PostgreSQL instead; `None`: the store is in `directory`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreConfig>,
     /// Where the hub is.
     pub hub: HubAddress,
     /// The parties that this node serves, each with its own link and journals.
@@ -201,6 +204,9 @@ impl Default for TrustConfig {
 impl Settings for AdapterConfig {
     fn resolve(&mut self, directory: &Path) {
         resolve(directory, &mut self.directory);
+        if let Some(store) = &mut self.store {
+            store.resolve(directory);
+        }
         resolve(directory, &mut self.tls.roots);
         self.door.resolve(directory);
         self.health.resolve(directory);
@@ -218,6 +224,9 @@ impl Settings for AdapterConfig {
 
     fn check(&self) -> Result<(), (String, String)> {
         check_trust_domain(&self.trust_domain)?;
+        if let Some(store) = &self.store {
+            store.check()?;
+        }
         if self.parties.is_empty() {
             return wrong("party", "is missing: an adapter serves at least one party");
         }

@@ -1,4 +1,4 @@
-//! Where a hub keeps its store, if not in its own directory.
+//! Where a node keeps its store, if not in its own directory.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::shared::{resolve, wrong};
 
-/// A PostgreSQL that several hub replicas share.
+/// A PostgreSQL: one that several hub replicas share, or one of an adapter's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreConfig {
@@ -27,8 +27,8 @@ pub struct StoreConfig {
     /// When a commit counts. There is no word for "not on disk".
     #[serde(default)]
     pub synchronous_commit: CommitLevel,
-    /// Connections for reading; writing and listening take one more each, and
-    /// joining one for a moment.
+    /// Connections for reading; writing takes one more, and at a hub listening one,
+    /// and joining one for a moment.
     #[serde(default = "connections")]
     pub connections: u32,
     /// A statement that takes longer is given up, seconds.
@@ -87,7 +87,7 @@ impl StoreConfig {
         if has_password || rest.contains("password=") {
             return wrong(
                 "store.url",
-                "holds a password: put it into a file that only the hub's user may read, and name \
+                "holds a password: put it into a file that only the node's user may read, and name \
                  that in store.password_file",
             );
         }

@@ -26,4 +26,3 @@ pub use sessions::{
     Begun, Contest, FENCED_MICROS, SessionFacts, SessionGuard, Sessions, TWO_INSTANCES, TooEarly,
     forbidden,
 };
-pub use store::database;

@@ -19,7 +19,7 @@ use crate::{
         CaFiles, Files, IdentityError, Material, Purpose, ReloadState, TrustDomain, watch_files,
     },
     node::{
-        self, CertificateWatch, Doors, health_service, may_operate, reflection, report,
+        self, CertificateWatch, Doors, health_service, may_operate, reached, reflection, report,
         settle_work, tokens,
     },
     runtime::{Clock, OnEnd, Stage, Stages, Tasks},
@@ -96,7 +96,7 @@ pub async fn run(
         Micros(clock.now_micros()),
     )?;
     tokio::select! {
-        reached = store::reached(&config) => reached?,
+        reached = reached(config.store.as_ref()) => reached?,
         () = stop.cancelled() => return Ok(()),
     }
     let (newest, material) = watch::channel(Arc::new(material));

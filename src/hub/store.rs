@@ -1,36 +1,22 @@
 //! Where the hub's store is: in a directory of its own, or in a PostgreSQL that
 //! replicas share.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 
 use crate::{
-    config::{CommitLevel, HubConfig, StoreConfig},
+    config::HubConfig,
     domain::decide,
     link::WireHeaders,
+    node::database,
     runtime::{Clock, random_bytes},
     store::{
         HubStore, StoreError,
-        postgres::{self, PostgresStore, Settings, SynchronousCommit},
+        postgres::{self, PostgresStore},
         sqlite::{self, NodeRole, SqliteStore},
     },
 };
-
-/// How long a database that can't be reached is left alone between two looks.
-const WAIT: Duration = Duration::from_secs(1);
-
-/// Waits for a database that is away, before a port is open behind which nobody
-/// would answer.
-pub(super) async fn reached(config: &HubConfig) -> Result<(), StoreError> {
-    if let Some(store) = &config.store {
-        let settings = database(store)?;
-        while !postgres::is_reachable(&settings).await? {
-            tokio::time::sleep(WAIT).await;
-        }
-    }
-    Ok(())
-}
 
 /// A store, and what ends the hub that has it.
 pub(super) struct Opened {
@@ -70,30 +56,5 @@ pub(super) async fn open(config: &HubConfig, clock: Arc<dyn Clock>) -> Result<Op
         store: Arc::new(SqliteStore::open(options)?),
         // Nobody else writes to its file.
         left_behind: std::future::pending().boxed(),
-    })
-}
-
-/// How the database is reached.
-///
-/// # Errors
-/// The file with the password can't be read.
-pub fn database(config: &StoreConfig) -> Result<Settings, StoreError> {
-    // Here it is said at once; a line reads it anew.
-    if let Some(path) = &config.password_file {
-        postgres::read_password(path)?;
-    }
-    Ok(Settings {
-        url: config.url.clone(),
-        password_file: config.password_file.clone(),
-        roots: config.roots.clone(),
-        certificate: config.certificate.clone(),
-        key: config.key.clone(),
-        synchronous_commit: match config.synchronous_commit {
-            CommitLevel::On => SynchronousCommit::On,
-            CommitLevel::RemoteApply => SynchronousCommit::RemoteApply,
-            CommitLevel::RemoteWrite => SynchronousCommit::RemoteWrite,
-        },
-        connections: config.connections as usize,
-        statement_timeout: Duration::from_secs(u64::from(config.statement_timeout_seconds)),
     })
 }

@@ -5,6 +5,7 @@
 //! stopping is bounded. This room must not know links, nor which node it is in.
 
 mod certificates;
+mod database;
 mod http;
 mod report;
 mod work;
@@ -33,6 +34,7 @@ use crate::{
 use http::serve_http;
 
 pub use certificates::CertificateWatch;
+pub use database::{database, reached};
 pub use report::{Services, health_service, report};
 pub use work::settle_work;
 

@@ -15,9 +15,14 @@ mod conformance;
 
 mod enrolling;
 mod error;
+mod fence;
 mod judging;
+mod kept;
 mod letters;
+mod memory;
+mod parts;
 mod recovering;
+mod standing;
 mod told;
 mod values;
 

@@ -87,7 +87,7 @@ async fn kills_at_random_moments_lose_and_double_nothing() {
 }
 
 /// Sends one after the other; gives back what got no answer.
-async fn send(
+pub(crate) async fn send(
     mut gateway: v1::gateway_service_client::GatewayServiceClient<tonic::transport::Channel>,
     references: Vec<String>,
 ) -> Vec<String> {
@@ -141,7 +141,7 @@ pub(crate) async fn decisions(node: &crate::support::Node) -> Vec<v1::Decision> 
 
 /// Title, body and reporter by reference; a reference that came twice fails
 /// the test.
-async fn filings(node: &crate::support::Node) -> BTreeMap<String, [String; 3]> {
+pub(crate) async fn filings(node: &crate::support::Node) -> BTreeMap<String, [String; 3]> {
     let mut found = BTreeMap::new();
     for item in items(node).await {
         let Some(v1::inbox_item::Item::Event(event)) = item.item else {

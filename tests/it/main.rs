@@ -37,6 +37,7 @@ mod joining;
 mod kill;
 mod letters;
 mod operator;
+mod postgres_adapter;
 mod postgres_joining;
 mod postgres_recovery;
 mod recovery;

@@ -9,9 +9,10 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::{
     domain::{DeliveryRecord, Micros, PartyId, RejectionReason},
-    hub::database,
+    node::database,
     store::{
-        DeadLetter, LetterKind, LetterName, LetterPlace, LetterQuery, StoreError, postgres, sqlite,
+        DeadLetter, LetterKind, LetterName, LetterPlace, LetterQuery, StoreError, postgres,
+        sqlite::{self, NodeRole},
     },
     wire,
 };
@@ -223,7 +224,11 @@ impl Node {
     async fn letters(self, query: LetterQuery) -> anyhow::Result<Vec<DeadLetter>> {
         let file = NodeFile::read(&self.config)?;
         if let Some(store) = &file.store {
-            return Ok(postgres::letters(&database(store)?, &query).await?);
+            let settings = database(store)?;
+            return Ok(match file.role {
+                NodeRole::Hub => postgres::letters(&settings, &query).await?,
+                NodeRole::Adapter => postgres::letters_of_adapter(&settings, &query).await?,
+            });
         }
         let read = move || sqlite::letters(&file.directory, &query);
         Ok(tokio::task::spawn_blocking(read).await??)
@@ -234,7 +239,7 @@ impl Node {
         let name = LetterName::parse(which).map_err(|error| anyhow::anyhow!(error.problem))?;
         let file = NodeFile::read(&self.config)?;
         let mut found = match &file.store {
-            Some(store) => postgres::letters_named(&database(store)?, &name).await?,
+            Some(store) => about_in_database(&database(store)?, file.role, &name).await?,
             None => {
                 let asked = name.clone();
                 let read = move || about(&file.directory, &asked);
@@ -257,26 +262,58 @@ impl Node {
 /// found by looking at each.
 fn about(directory: &Path, name: &LetterName) -> Result<Vec<DeadLetter>, StoreError> {
     let mut found = sqlite::letters_named(directory, name)?;
-    if !matches!(name, LetterName::Event(_)) {
-        return Ok(found);
+    let mut next = unreadable(name);
+    while let Some(query) = next {
+        next = take_meant(sqlite::letters(directory, &query)?, name, &mut found);
     }
-    let mut query = LetterQuery {
+    Ok(found)
+}
+
+/// As [`about`], of a node whose store is a database. A hub receives nothing that it
+/// could fail to read.
+async fn about_in_database(
+    settings: &postgres::Settings,
+    role: NodeRole,
+    name: &LetterName,
+) -> Result<Vec<DeadLetter>, StoreError> {
+    if role == NodeRole::Hub {
+        return postgres::letters_named(settings, name).await;
+    }
+    let mut found = postgres::letters_named_of_adapter(settings, name).await?;
+    let mut next = unreadable(name);
+    while let Some(query) = next {
+        let page = postgres::letters_of_adapter(settings, &query).await?;
+        next = take_meant(page, name, &mut found);
+    }
+    Ok(found)
+}
+
+/// The first page of what could not be read, if the name may mean any by its event.
+fn unreadable(name: &LetterName) -> Option<LetterQuery> {
+    matches!(name, LetterName::Event(_)).then(|| LetterQuery {
         kind: Some(LetterKind::Unreadable),
         limit: PAGE,
         ..LetterQuery::default()
-    };
-    loop {
-        let page = sqlite::letters(directory, &query)?;
-        query.after = page.last().map(LetterPlace::of);
-        let is_last = page.len() < PAGE;
-        let event = |letter: &DeadLetter| wire::decode_event(&letter.entry.event).ok();
-        let is_meant =
-            |letter: &DeadLetter| event(letter).is_some_and(|event| name.is_event(&event.event_id));
-        found.extend(page.into_iter().filter(is_meant));
-        if is_last {
-            return Ok(found);
-        }
-    }
+    })
+}
+
+/// Takes what is meant of a page; the next one, if there may be more.
+fn take_meant(
+    page: Vec<DeadLetter>,
+    name: &LetterName,
+    found: &mut Vec<DeadLetter>,
+) -> Option<LetterQuery> {
+    let next = (page.len() == PAGE).then(|| LetterQuery {
+        kind: Some(LetterKind::Unreadable),
+        after: page.last().map(LetterPlace::of),
+        limit: PAGE,
+        ..LetterQuery::default()
+    });
+    let event = |letter: &DeadLetter| wire::decode_event(&letter.entry.event).ok();
+    let is_meant =
+        |letter: &DeadLetter| event(letter).is_some_and(|event| name.is_event(&event.event_id));
+    found.extend(page.into_iter().filter(is_meant));
+    next
 }
 
 fn list(letters: &[DeadLetter], is_more: bool, output: Output) -> anyhow::Result<()> {

@@ -18,7 +18,7 @@ use super::Joined;
 
 /// Whether a node could be started with what would be written.
 pub(super) fn check(joined: &Joined, path: &Path) -> anyhow::Result<String> {
-    let text = text(joined);
+    let text = text(joined, store_of(path).as_deref());
     parse::<AdapterConfig>(path, &text)?;
     Ok(text)
 }
@@ -89,12 +89,24 @@ fn free_beside(path: &Path) -> PathBuf {
     named(number)
 }
 
-fn text(joined: &Joined) -> String {
+/// The store that settings name which are there: a node that joins again keeps what
+/// it has. As TOML; `None`: they name none, or can't be read.
+fn store_of(path: &Path) -> Option<String> {
+    let before: toml::Table = toml::from_str(&fs::read_to_string(path).ok()?).ok()?;
+    let store = before.get("store")?.clone();
+    toml::to_string(&toml::Table::from_iter([("store".to_owned(), store)])).ok()
+}
+
+fn text(joined: &Joined, store: Option<&str>) -> String {
     let mut table = String::new();
     let mut text = String::new();
     for line in ADAPTER_FILE.lines() {
         if line.starts_with('[') {
             line.clone_into(&mut table);
+        }
+        if let ("#[store]", Some(store)) = (line, store) {
+            text.push_str(store);
+            continue;
         }
         let bare = line.strip_prefix('#').unwrap_or(line);
         let key = bare.split_once(" = ").map_or("", |(key, _)| key);
@@ -204,6 +216,23 @@ mod tests {
         let kept = |name: &str| fs::read_to_string(place.path().join(name)).unwrap();
         assert_eq!(kept("adapter.toml.old"), "before");
         assert_eq!(kept("adapter.toml.old.1"), written);
+    }
+
+    /// Scenario: a node whose store is in PostgreSQL joins again.
+    /// Guarantee: its settings name the same store: it does not begin an empty one in
+    /// its directory.
+    #[test]
+    fn a_node_that_joins_again_keeps_its_store() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("adapter.toml");
+        let store = "[store]\nurl = \"postgres://jembatan@db1/adapter\"\nconnections = 3\n";
+        fs::write(&path, format!("directory = \"data\"\n{store}")).unwrap();
+        write(&joined(place.path()), &path).unwrap();
+        let config: AdapterConfig = crate::config::load(&path).unwrap();
+        let kept = config.store.unwrap();
+        assert_eq!(kept.url, "postgres://jembatan@db1/adapter");
+        assert_eq!(kept.connections, 3);
+        assert_eq!(config.directory, place.path().join("my data"));
     }
 
     /// Scenario: settings with a proxy's password go into a directory of another

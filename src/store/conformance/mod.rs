@@ -16,7 +16,10 @@ mod submitting;
 mod unmapped;
 mod world;
 
-pub(crate) use world::{Engine, Kept, TOKEN, World, at, city, event, filing, national, province};
+pub(crate) use world::{
+    Engine, Kept, TOKEN, World, at, city, event, filing, incoming, national, own_filing, province,
+    received,
+};
 
 /// Runs all of it against an engine.
 pub(crate) async fn run(engine: &dyn Engine) {

@@ -155,26 +155,27 @@ pub(super) struct Database {
 impl Database {
     /// For a hub.
     pub(super) fn new(settings: &Settings) -> Result<Self, StoreError> {
-        Self::called(settings, None)
+        Self::called(settings, None, PLANNING)
+    }
+
+    /// For an adapter, which is called so at the server.
+    pub(super) fn for_adapter(settings: &Settings, name: &str) -> Result<Self, StoreError> {
+        Self::called(settings, Some(name), PLANNING)
     }
 
     /// For an operator's command, which the server can tell from a hub.
     pub(super) fn for_operator(settings: &Settings) -> Result<Self, StoreError> {
-        Self::called(settings, Some("jembatan operator"))
+        Self::called(settings, Some("jembatan operator"), "")
     }
 
-    fn called(settings: &Settings, name: Option<&str>) -> Result<Self, StoreError> {
+    fn called(settings: &Settings, name: Option<&str>, planning: &str) -> Result<Self, StoreError> {
         let mut config: Config = settings.url.parse().map_err(|error| {
             StoreError::Invalid(format!(
                 "[store] url can't be read: {}",
                 describe_url(&error)
             ))
         })?;
-        prepare(
-            &mut config,
-            settings,
-            if name.is_some() { "" } else { PLANNING },
-        );
+        prepare(&mut config, settings, planning);
         if let Some(name) = name {
             config.application_name(name);
         }
@@ -342,7 +343,7 @@ pub async fn is_reachable(settings: &Settings) -> Result<bool, StoreError> {
         return Err(why.into());
     }
     let error = StoreError::from(why);
-    tracing::warn!(event = "store_waited_for", %error, "the hub waits for its database");
+    tracing::warn!(event = "store_waited_for", %error, "this node waits for its database");
     Ok(false)
 }
 

@@ -1,4 +1,5 @@
-//! The store of a hub whose replicas share one PostgreSQL.
+//! The store of a hub whose replicas share one PostgreSQL; and, in a room of its own
+//! (`adapter`), that of an adapter.
 //!
 //! A batch takes two trips: what it needs is read without locks, it is decided
 //! in memory, and one statement locks, checks that nothing has moved, writes
@@ -11,6 +12,7 @@
 //! from one batch to the next, since other replicas write as well. Of what the
 //! wire is this engine knows no more than the other one.
 
+mod adapter;
 mod again;
 mod ceiling;
 mod connect;
@@ -47,7 +49,7 @@ mod writer;
 mod writes;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -76,6 +78,9 @@ use super::{
     JournalEntry, LetterName, NewSubmission, Receipt, Registry, Store, StoreError, SubmitRefusal,
     UnmappedStatus,
 };
+pub use adapter::{
+    AdapterOptions, PostgresAdapterStore, letters_named_of_adapter, letters_of_adapter,
+};
 pub use ceiling::{RowCounts, insert_ceiling, row_counts};
 use connect::{Database, Reader};
 pub use connect::{Settings, SynchronousCommit, is_reachable, read_password};
@@ -84,7 +89,7 @@ pub use integrity::{Finding, Integrity, PartyTotals, ReadHeader, check_integrity
 use jobs::{Done, Job, Work};
 pub use letters::{letters, letters_named};
 use looking::Looks;
-pub use schema::{SchemaState, check, is_empty, migrate};
+pub use schema::{SchemaState, check, check_adapter, is_empty, migrate, migrate_adapter};
 use watching::Wakers;
 
 /// Jobs that may wait; beyond it callers wait to be let in.

@@ -2,7 +2,8 @@
 //!
 //! Expand, then contract: a migration adds; what older programs need stays
 //! until a later one takes it away and raises `schema_use.readable_from`. So
-//! replicas are updated one by one: migrate first, then restart each.
+//! replicas are updated one by one: migrate first, then restart each. A hub's
+//! database and an adapter's have migrations of their own.
 
 use tokio_postgres::error::SqlState;
 
@@ -15,6 +16,10 @@ use super::{
 
 mod migrations {
     refinery::embed_migrations!("src/store/postgres/migrations");
+}
+
+mod adapter_migrations {
+    refinery::embed_migrations!("src/store/postgres/adapter/migrations");
 }
 
 /// Key of the advisory lock under which one program migrates at a time.
@@ -38,19 +43,80 @@ impl SchemaState {
     }
 }
 
-fn known() -> u32 {
-    let runner = migrations::migrations::runner();
+/// Whose store a database holds. The two have nothing in common but the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The national record, which replicas of a hub share.
+    Hub,
+    /// Outbox and inbox of one adapter.
+    Adapter,
+}
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hub => "hub",
+            Self::Adapter => "adapter",
+        }
+    }
+
+    fn article(self) -> &'static str {
+        match self {
+            Self::Hub => "a",
+            Self::Adapter => "an",
+        }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::Hub => Self::Adapter,
+            Self::Adapter => Self::Hub,
+        }
+    }
+
+    /// The table of what was applied tells whose database it is.
+    fn history(self) -> &'static str {
+        match self {
+            Self::Hub => "refinery_schema_history",
+            Self::Adapter => "adapter_schema_history",
+        }
+    }
+
+    fn runner(self) -> refinery::Runner {
+        let mut runner = match self {
+            Self::Hub => migrations::migrations::runner(),
+            Self::Adapter => adapter_migrations::migrations::runner(),
+        };
+        runner.set_migration_table_name(self.history());
+        runner
+    }
+}
+
+fn known(role: Role) -> u32 {
+    let runner = role.runner();
     let versions = runner.get_migrations().iter().map(|found| found.version());
     versions.max().map_or(0, |version| version as u32)
 }
 
-/// Looks at a database without changing it.
+/// Looks at a hub's database without changing it.
 ///
 /// # Errors
-/// It can't be reached or read.
+/// It can't be reached or read, or is an adapter's.
 pub async fn check(settings: &Settings) -> Result<SchemaState, StoreError> {
+    check_as(settings, Role::Hub).await
+}
+
+/// As [`check`], of an adapter's database.
+///
+/// # Errors
+/// It can't be reached or read, or is a hub's.
+pub async fn check_adapter(settings: &Settings) -> Result<SchemaState, StoreError> {
+    check_as(settings, Role::Adapter).await
+}
+
+async fn check_as(settings: &Settings, role: Role) -> Result<SchemaState, StoreError> {
     let line = Database::for_operator(settings)?.line().await?;
-    state(line.client()).await
+    state(line.client(), role).await
 }
 
 /// Whether a database holds nothing but what the server and its extensions put
@@ -71,34 +137,59 @@ pub async fn is_empty(settings: &Settings) -> Result<bool, StoreError> {
     Ok(found.await?.is_none())
 }
 
-/// Brings a database up to what this program knows; a newer one stays as it is.
+/// Brings a hub's database up to what this program knows; a newer one stays as it is.
 ///
 /// # Errors
-/// It can't be reached, or a migration failed; what was applied before stays.
+/// It can't be reached, is an adapter's, or a migration failed; what was applied
+/// before stays.
 pub async fn migrate(settings: &Settings) -> Result<SchemaState, StoreError> {
+    migrate_as(settings, Role::Hub).await
+}
+
+/// As [`migrate`], of an adapter's database.
+///
+/// # Errors
+/// It can't be reached, is a hub's, or a migration failed; what was applied before
+/// stays.
+pub async fn migrate_adapter(settings: &Settings) -> Result<SchemaState, StoreError> {
+    migrate_as(settings, Role::Adapter).await
+}
+
+async fn migrate_as(settings: &Settings, role: Role) -> Result<SchemaState, StoreError> {
     // A migration may take its time, and so may the wait for another one's.
     let mut line = Database::for_operator(settings)?.patient_line().await?;
     // The lock ends with the line.
     one(line.client(), "SELECT pg_advisory_lock($1)", &[&MIGRATING]).await?;
-    let before = state(line.client()).await?;
+    let before = state(line.client(), role).await?;
     if before.found < before.known {
-        let runner = migrations::migrations::runner();
-        runner
+        role.runner()
             .run_async(&mut ***line.client_mut())
             .await
             .map_err(|error| StoreError::Unavailable(format!("a migration failed: {error}")))?;
     }
-    state(line.client()).await
+    state(line.client(), role).await
 }
 
-async fn state(client: &Session) -> Result<SchemaState, StoreError> {
-    let found = maybe(
-        client,
-        "SELECT max(version)::bigint FROM refinery_schema_history",
-        &[],
-    )
-    .await;
-    let found = match found {
+/// What stands there of the one role's; of the other's it is refused.
+async fn state(client: &Session, role: Role) -> Result<SchemaState, StoreError> {
+    let other = role.other();
+    let is_there = "SELECT to_regclass($1) IS NOT NULL";
+    let there = one(client, is_there, &[&other.history()]).await?;
+    if there.try_get(0)? {
+        return Err(StoreError::Invalid(format!(
+            "this database holds the store of {} {}; {} {} needs a database of its own: name another \
+             one in [store] url",
+            other.article(),
+            other.name(),
+            role.article(),
+            role.name()
+        )));
+    }
+    let sql = match role {
+        Role::Hub => "SELECT max(version)::bigint FROM refinery_schema_history",
+        Role::Adapter => "SELECT max(version)::bigint FROM adapter_schema_history",
+    };
+    let found = match maybe(client, sql, &[]).await {
         Ok(row) => row
             .map(|row| row.try_get::<_, Option<i64>>(0))
             .transpose()?
@@ -117,14 +208,19 @@ async fn state(client: &Session) -> Result<SchemaState, StoreError> {
     };
     Ok(SchemaState {
         found: found as u32,
-        known: known(),
+        known: known(role),
         readable_from: readable_from as u32,
     })
 }
 
-/// Refuses a schema that this program can't serve from, and says what to do.
+/// Refuses a schema that a hub of this program can't serve from, and says what to do.
 pub(super) async fn must_fit(client: &Session) -> Result<(), StoreError> {
-    let state = state(client).await?;
+    must_fit_as(client, Role::Hub).await
+}
+
+/// The same, for a node of this role.
+pub(super) async fn must_fit_as(client: &Session, role: Role) -> Result<(), StoreError> {
+    let state = state(client, role).await?;
     if state.found < state.known {
         return Err(StoreError::Invalid(format!(
             "the database's schema is at version {} and this program needs {}: run `jembatan \

@@ -45,18 +45,18 @@ use super::{
 const TEMPLATE: &str = "pattern";
 
 /// The server that most tests share; `None`: its programs are not installed.
-fn shared() -> Option<&'static Cluster> {
+pub(super) fn shared() -> Option<&'static Cluster> {
     static CLUSTER: OnceLock<Option<Cluster>> = OnceLock::new();
     let found = CLUSTER.get_or_init(|| Some(Cluster::start(&programs()?, &[])));
     found.as_ref()
 }
 
 /// Carries out a statement as the operator would.
-async fn sql(cluster: &Cluster, database: &str, statement: &str) {
+pub(super) async fn sql(cluster: &Cluster, database: &str, statement: &str) {
     try_sql(cluster, database, statement).await.unwrap();
 }
 
-async fn try_sql(
+pub(super) async fn try_sql(
     cluster: &Cluster,
     database: &str,
     statement: &str,
@@ -74,7 +74,7 @@ async fn try_sql(
 }
 
 /// The number that a statement finds.
-async fn value(cluster: &Cluster, database: &str, statement: &str) -> i64 {
+pub(super) async fn value(cluster: &Cluster, database: &str, statement: &str) -> i64 {
     let url = cluster.url(database);
     let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
         .await
@@ -124,7 +124,7 @@ async fn database(cluster: &Cluster) -> String {
     name
 }
 
-fn settings(url: &str) -> Settings {
+pub(super) fn settings(url: &str) -> Settings {
     Settings {
         url: url.to_owned(),
         password_file: None,
@@ -330,7 +330,7 @@ impl Postgres {
 }
 
 /// The suite opens stores as files are opened.
-fn wait<T>(what: impl Future<Output = T>) -> T {
+pub(super) fn wait<T>(what: impl Future<Output = T>) -> T {
     tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(what))
 }
 

@@ -12,15 +12,12 @@ use crate::{
     exchange::{Direction, Entry},
     store::{
         StoreError,
+        memory::{Fresh, fresh_entry},
         told::{self, Pending},
     },
 };
 
-use super::{
-    memory::{Fresh, fresh_entry},
-    parts::readable_bits,
-    writer::Tx,
-};
+use super::{parts::readable_bits, writer::Tx};
 
 /// The event that is being decided, as it came.
 pub(super) struct Current {

@@ -14,13 +14,12 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use crate::{
     domain::{Micros, PartyId},
     exchange::{Direction, Place},
-    store::{EndedEpoch, Recovered, RecoveredParty, StoreError},
+    store::{EndedEpoch, Recovered, RecoveredParty, StoreError, memory::Fresh},
 };
 
 use super::{
     NodeRole, blob16, damaged, digest,
     journal::{PartyState, journal_of, load_state, put_journal, row_id, save_state},
-    memory::Fresh,
     view::delivery_place,
     writer::Tx,
 };

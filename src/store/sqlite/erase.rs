@@ -12,14 +12,13 @@ use crate::{
         ComplaintId, Digest, Event, EventBody, EventId, Part, PartKind, PartState, PartyId,
         Rejection,
     },
-    store::StoreError,
+    store::{StoreError, memory::Fresh},
 };
 
 use super::{
     blob16,
     decisions::read_decision,
     lookup::{Whose, complaint_row, filed_row, find_event},
-    memory::Fresh,
     view,
     writer::Tx,
 };

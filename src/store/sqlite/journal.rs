@@ -4,76 +4,24 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::{
-    domain::{Digest, Event, EventId, Micros, Part, PartState, PartyId},
+    domain::{Digest, EventId, Micros, Part, PartState, PartyId},
     exchange::{Direction, Entry, Place, next_chain, root_chain},
-    store::{CopyWanted, Counts, Heads, JournalEntry, SessionToken, StoreError, entry_size},
+    store::{
+        CopyWanted, Counts, Heads, JournalEntry, SessionToken, StoreError, entry_size,
+        memory::Fresh, standing::ASIDE,
+    },
 };
+
+pub(super) use crate::store::standing::{PartyState, fresh_heads, journal_of, position_of, row_id};
 
 use super::{
     blob16, damaged, digest,
-    memory::Fresh,
     parts::{pack, unpack},
     receive_again::told_before,
     writer::Tx,
 };
 
-/// Bits of a row id that hold the position.
-const POSITION_BITS: u32 = 36;
-/// The number of the journal of what was set aside.
-const ASIDE: u8 = 3;
-
-/// A row of a journal.
-pub(super) fn row_id(journal: i64, position: u64) -> i64 {
-    (journal << POSITION_BITS) | position as i64
-}
-
-/// The journal of a row.
-pub(super) fn journal_of(row: i64) -> i64 {
-    row >> POSITION_BITS
-}
-
-/// The position of a row.
-pub(super) fn position_of(row: i64) -> u64 {
-    (row & ((1 << POSITION_BITS) - 1)) as u64
-}
-
-/// Where a party's journals stand.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PartyState {
-    pub(super) party: PartyId,
-    pub(super) epoch: u64,
-    pub(super) submissions: i64,
-    pub(super) deliveries: i64,
-    pub(super) head: Place,
-    pub(super) acknowledged: Place,
-    pub(super) delivered: u64,
-    /// Adapter: the chain at its deliveries head.
-    pub(super) delivered_acknowledged: Place,
-    pub(super) consumed: u64,
-    pub(super) token: Option<SessionToken>,
-    pub(super) copy: Option<CopyWanted>,
-    pub(super) aside_journal: i64,
-    pub(super) aside_from: u64,
-    pub(super) aside_to: u64,
-    pub(super) counts: Counts,
-}
-
 impl PartyState {
-    pub(super) fn row(&self, direction: Direction, position: u64) -> i64 {
-        let journal = match direction {
-            Direction::Submissions => self.submissions,
-            Direction::Deliveries => self.deliveries,
-        };
-        row_id(journal, position)
-    }
-
-    pub(super) fn head_of(&self, direction: Direction) -> u64 {
-        match direction {
-            Direction::Submissions => self.head.position,
-            Direction::Deliveries => self.delivered,
-        }
-    }
-
     /// In whole, with what has to be read for it.
     pub(super) fn heads(&self, connection: &Connection, is_hub: bool) -> Result<Heads, StoreError> {
         let (direction, after) = if is_hub {
@@ -91,33 +39,6 @@ impl PartyState {
             .optional()?
             .map(Micros);
         Ok(self.heads_with(oldest_waiting, is_hub))
-    }
-
-    pub(super) fn heads_with(&self, oldest_waiting: Option<Micros>, is_hub: bool) -> Heads {
-        Heads {
-            epoch: self.epoch,
-            submissions: self.head,
-            submissions_acknowledged: if is_hub { self.head } else { self.acknowledged },
-            deliveries: self.delivered,
-            deliveries_acknowledged: self.delivered_acknowledged,
-            consumed_through: self.consumed,
-            oldest_waiting,
-            copy_wanted: self.copy,
-        }
-    }
-}
-
-/// A party that this store has never seen.
-pub(super) fn fresh_heads(party: &PartyId, epoch: u64) -> Heads {
-    Heads {
-        epoch,
-        submissions: Place::root(party, Direction::Submissions, epoch),
-        submissions_acknowledged: Place::root(party, Direction::Submissions, epoch),
-        deliveries: 0,
-        deliveries_acknowledged: Place::root(party, Direction::Deliveries, epoch),
-        consumed_through: 0,
-        oldest_waiting: None,
-        copy_wanted: None,
     }
 }
 
@@ -478,39 +399,5 @@ impl Tx<'_> {
         let chain = state.head.chain;
         self.touch(party);
         Ok((id, chain))
-    }
-}
-
-/// What an accepted own event changes at this node.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(super) struct OwnEffect {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) anonymous: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) confidential: Option<bool>,
-    /// (event, digest of the part, hex).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) erases: Option<(EventId, String)>,
-}
-
-impl OwnEffect {
-    pub(super) fn of(event: &Event) -> Option<Self> {
-        use crate::domain::EventBody;
-        match &event.body {
-            EventBody::VisibilityChanged {
-                anonymous,
-                confidential,
-            } => Some(Self {
-                anonymous: *anonymous,
-                confidential: *confidential,
-                erases: None,
-            }),
-            EventBody::PartErased { event_id, sha256 } => Some(Self {
-                anonymous: None,
-                confidential: None,
-                erases: Some((*event_id, sha256.to_string())),
-            }),
-            _ => None,
-        }
     }
 }

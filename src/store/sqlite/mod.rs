@@ -18,7 +18,6 @@ mod directory;
 mod enrolment;
 mod epoch;
 mod erase;
-mod fence;
 mod file;
 mod gone;
 mod hub;
@@ -26,7 +25,6 @@ mod inbox;
 mod journal;
 mod keys;
 mod lookup;
-mod memory;
 mod node;
 mod node_view;
 mod opening;
@@ -64,16 +62,16 @@ use crate::{
 use super::{
     Answer, ComplaintRecord, Counts, DeadLetter, EarlierInbox, HeaderEncoder, Heads, JournalEntry,
     LetterName, NewSubmission, Receipt, Registry, Store, StoreError, SubmitRefusal, UnmappedStatus,
+    fence::Fence,
+    memory::{Expected, Memory},
 };
 pub use backup::{CopyFacts, backup, check, restore};
 pub use ceiling::group_commit_ceiling;
 use connection::{blob16, connect, damaged, digest};
 pub use dead_letters::{letters, letters_named};
 pub use epoch::recover;
-use fence::Fence;
 use journal::{fresh_heads, load_state};
 use keys::{Db, Keys};
-use memory::{Expected, Memory};
 use writer::{Message, QUEUE, Tx, Wakers};
 
 mod migrations {

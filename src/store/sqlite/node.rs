@@ -11,15 +11,16 @@ use crate::{
         SystemName,
     },
     exchange::{Entry, event_digest},
-    store::{NewSubmission, Receipt, StoreError, SubmitRefusal},
+    store::{
+        NewSubmission, Receipt, StoreError, SubmitRefusal, kept::OwnEffect, memory::fresh_entry,
+    },
 };
 
 use super::{
     blob16, damaged,
     decisions::read_decision,
-    journal::{NewRow, OwnEffect, position_of},
+    journal::{NewRow, position_of},
     lookup::{Known, Whose, complaint_row, filed_row, filed_row_of, is_found_by_complaint},
-    memory::fresh_entry,
     view,
     writer::Tx,
 };
@@ -58,7 +59,7 @@ impl Tx<'_> {
                 complaint_id: Some(*event.complaint_id.as_bytes()),
                 handover_digest: Some(new.handover_digest),
                 parts: &new.parts,
-                effect: effect_json(event)?,
+                effect: OwnEffect::json_of(event)?,
                 chain,
                 now,
             },
@@ -315,11 +316,4 @@ impl Tx<'_> {
             ])?;
         Ok(())
     }
-}
-
-pub(super) fn effect_json(event: &Event) -> Result<Option<String>, StoreError> {
-    OwnEffect::of(event)
-        .map(|effect| serde_json::to_string(&effect))
-        .transpose()
-        .map_err(|_| damaged("an own effect"))
 }

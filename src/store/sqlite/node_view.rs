@@ -2,14 +2,16 @@
 //! own events that are not decided yet at its end.
 
 use rusqlite::OptionalExtension as _;
-use serde::{Deserialize, Serialize};
 
 use crate::{
     domain::{
-        ComplaintId, EventHeader, EventId, InstitutionCode, Micros, PartKind, PartyId, Reference,
-        Role, Status, SystemName, TrackingId,
+        ComplaintId, EventId, InstitutionCode, Micros, PartyId, Reference, Status, SystemName,
+        TrackingId,
     },
-    store::{ComplaintRecord, HistoryRecord, StoreError},
+    store::{
+        ComplaintRecord, HistoryRecord, StoreError,
+        kept::{Beside, HeaderRow},
+    },
 };
 
 use super::{
@@ -19,36 +21,6 @@ use super::{
     lookup::{Whose, complaint_row},
     view::{entry_of, is_of_party, receipt_of_row, reference_of, rows_about},
 };
-
-/// A header as it is kept beside the history of an adapter.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct HeaderRow {
-    status: Status,
-    handler: Option<InstitutionCode>,
-    tracking_id: TrackingId,
-    role: Role,
-    readable_parts: Vec<PartKind>,
-    answer_missing: bool,
-}
-
-impl From<&EventHeader> for HeaderRow {
-    fn from(header: &EventHeader) -> Self {
-        Self {
-            status: header.status,
-            handler: header.handler.clone(),
-            tracking_id: header.tracking_id.clone(),
-            role: header.role,
-            readable_parts: header.readable_parts.clone(),
-            answer_missing: header.answer_missing,
-        }
-    }
-}
-
-impl HeaderRow {
-    pub(super) fn json(&self) -> Result<String, StoreError> {
-        serde_json::to_string(self).map_err(|_| damaged("a header can't be written"))
-    }
-}
 
 /// A complaint at an adapter, as a party knows it.
 pub(super) fn complaint_at_node(
@@ -126,27 +98,20 @@ fn node_history(
     )?;
     let mut rows = statement.query([view])?;
     while let Some(found) = rows.next()? {
-        let kept: HeaderRow = serde_json::from_str(&found.get::<_, String>(6)?)
-            .map_err(|_| damaged("a header can't be read"))?;
+        let kept = HeaderRow::from_json(&found.get::<_, String>(6)?)?;
         let revision = found.get(0)?;
         history.push(HistoryRecord {
             revision,
             entry: entry_of(connection, found.get(1)?, 3)?,
-            header: Some(EventHeader {
+            header: Some(kept.header(Beside {
                 event_id: EventId::from_bytes(blob16(&found.get::<_, Vec<u8>>(2)?)?),
                 complaint_id: *id,
                 revision,
-                status: kept.status,
-                handler: kept.handler,
-                tracking_id: kept.tracking_id,
-                party: PartyId::parse(&found.get::<_, String>(3)?)
-                    .map_err(|_| damaged("an author"))?,
+                author:
+                    PartyId::parse(&found.get::<_, String>(3)?).map_err(|_| damaged("an author"))?,
                 accepted_at: Micros(found.get(4)?),
-                role: kept.role,
-                readable_parts: kept.readable_parts,
                 hops: found.get(5)?,
-                answer_missing: kept.answer_missing,
-            }),
+            })),
             receipt: None,
         });
     }

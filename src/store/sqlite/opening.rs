@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension as _, params};
 use crate::{
     domain::{ComplaintId, Digest, EventId, Micros, Outcome, PartyId},
     exchange::{Place, event_digest, next_chain},
-    store::{CopyWanted, IncomingEntry, StoreError},
+    store::{CopyWanted, IncomingEntry, StoreError, kept::OwnEffect, memory::Fresh},
 };
 
 use super::{
@@ -16,8 +16,6 @@ use super::{
     gone::unsendable,
     journal::{NewRow, row_id, submission_chain},
     lookup::{Whose, complaint_row},
-    memory::Fresh,
-    node::effect_json,
     writer::Tx,
 };
 
@@ -294,7 +292,7 @@ impl Tx<'_> {
                 complaint_id: event.map(|event| *event.complaint_id.as_bytes()),
                 handover_digest: incoming.entry.handover_digest,
                 parts: &incoming.entry.parts,
-                effect: event.map(effect_json).transpose()?.flatten(),
+                effect: event.map(OwnEffect::json_of).transpose()?.flatten(),
                 chain,
                 now: event.map_or(Micros(0), |event| event.recorded_at),
             },

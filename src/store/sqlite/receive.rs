@@ -5,23 +5,24 @@ use rusqlite::{OptionalExtension as _, params};
 
 use crate::{
     domain::{
-        ComplaintId, Decision, DeliveryRecord, Digest, Event, EventHeader, EventId,
-        InstitutionCode, Micros, Outcome, PartyId, Status, TrackingId,
+        ComplaintId, Decision, DeliveryRecord, Event, EventHeader, EventId, InstitutionCode,
+        Micros, Outcome, PartyId, Status, TrackingId,
     },
     exchange::{Direction, Place},
-    store::{ReceiveBatch, ReceivedEntry, StoreError},
+    store::{
+        ReceiveBatch, ReceivedEntry, StoreError,
+        kept::{HeaderRow, OwnEffect, READABLE, erased_digest},
+    },
 };
 
 use super::{
-    blob16, damaged,
-    journal::{OwnEffect, row_id, submission_chain},
+    blob16,
+    journal::{row_id, submission_chain},
     keys::Table,
     parts::pack,
     writer::Tx,
 };
 
-/// Parts as they came.
-pub(super) const READABLE: i64 = 3;
 /// Where the hub says that a complaint stands.
 struct Standing<'a> {
     revision: u32,
@@ -135,7 +136,7 @@ impl Tx<'_> {
         header: &EventHeader,
         event: Option<&Event>,
     ) -> Result<(), StoreError> {
-        let json = header_json(header)?;
+        let json = HeaderRow::from(header).json()?;
         let view = self.view(party, &header.complaint_id, row)?;
         self.connection
             .prepare_cached(
@@ -287,8 +288,7 @@ impl Tx<'_> {
         let Some((Some(effect), Some(complaint), Some(event_id))) = found else {
             return Ok(());
         };
-        let effect: OwnEffect =
-            serde_json::from_str(&effect).map_err(|_| damaged("an own effect"))?;
+        let effect = OwnEffect::from_json(&effect)?;
         let by = EventId::from_bytes(blob16(&event_id)?);
         let complaint = ComplaintId::from_bytes(blob16(&complaint)?);
         let view = self.view(party, &complaint, row)?;
@@ -312,10 +312,7 @@ impl Tx<'_> {
         let Some((event_id, sha256)) = &effect.erases else {
             return Ok(());
         };
-        let sha256 = hex::decode(sha256)
-            .ok()
-            .and_then(|bytes| Digest::from_slice(&bytes))
-            .ok_or_else(|| damaged("a digest"))?;
+        let sha256 = erased_digest(sha256)?;
         // Only rows of this complaint: an erasure names no other's events.
         let mut rows = self.own_rows(party, complaint, event_id)?;
         let delivered: Option<i64> = self
@@ -349,8 +346,4 @@ impl Tx<'_> {
         }
         Ok(())
     }
-}
-
-fn header_json(header: &EventHeader) -> Result<String, StoreError> {
-    super::node_view::HeaderRow::from(header).json()
 }

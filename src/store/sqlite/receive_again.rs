@@ -11,21 +11,18 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use crate::{
     domain::{Decision, DecisionSet, DeliveryRecord, Micros, Outcome, PartyId},
     exchange::Direction,
-    store::{ReceivedEntry, StoreError, ToldBefore},
+    store::{
+        ReceivedEntry, StoreError, ToldBefore,
+        kept::{PARTLY_TOLD, READABLE, TOLD_BEFORE, says_the_same},
+    },
 };
 
 use super::{
     decisions::read_decision,
     journal::{journal_of, row_id},
     lookup::{Whose, filed_row, find_event},
-    receive::READABLE,
     writer::Tx,
 };
-
-/// Set in `delivery.readable`: an earlier epoch brought all of it.
-const TOLD_BEFORE: i64 = 4;
-/// The same, of some of its decisions: they stand in `told_decision`.
-const PARTLY_TOLD: i64 = 8;
 
 /// What of a delivery an earlier epoch brought already.
 pub(super) fn told_before(
@@ -151,7 +148,7 @@ impl Tx<'_> {
             // What was parked in an ended epoch and decided since is told again
             // from its beginning.
             let is_overtaken = is_ended && decision.outcome == Outcome::Parked;
-            if is_overtaken || is_same(&said, decision) {
+            if is_overtaken || says_the_same(&said, decision) {
                 return Ok(false);
             }
             self.uncount(party, said.outcome)?;
@@ -179,17 +176,4 @@ impl Tx<'_> {
     pub(super) fn told_row(&self, view: i64, event_id: &[u8]) -> Result<Option<i64>, StoreError> {
         Ok(self.told_event(view, event_id)?.map(|(row, _)| row))
     }
-}
-
-/// Whether it says what was said before. That an event is known already says
-/// nothing new to its author, who was told that it was accepted.
-fn is_same(said: &Decision, now: &Decision) -> bool {
-    let settled = |outcome| matches!(outcome, Outcome::Accepted | Outcome::Duplicate);
-    let is_same_outcome =
-        said.outcome == now.outcome || (settled(said.outcome) && settled(now.outcome));
-    is_same_outcome
-        && said.revision == now.revision
-        && said.status == now.status
-        && said.handler == now.handler
-        && said.rejection == now.rejection
 }

@@ -19,11 +19,12 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{domain::PartyId, store::StoreError};
-
-use super::{
-    Shared, checkpoint::Log, deliver::Current, journal::PartyState, keys::Db, memory::Fresh,
+use crate::{
+    domain::PartyId,
+    store::{StoreError, memory::Fresh},
 };
+
+use super::{Shared, checkpoint::Log, deliver::Current, journal::PartyState, keys::Db};
 
 /// Jobs of one transaction, at most.
 const JOBS_PER_COMMIT: usize = 512;

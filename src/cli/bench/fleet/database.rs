@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use crate::{
     cli::{lab, node_file::load_hub},
-    hub,
+    node,
     store::postgres::{RowCounts, Settings, insert_ceiling, is_empty, migrate, row_counts},
 };
 
@@ -76,5 +76,5 @@ fn settings(directory: &Path, table: &str) -> anyhow::Result<Settings> {
     let file = directory.join("database.toml");
     std::fs::write(&file, format!("{}{table}", lab::hub_file()))?;
     let config = load_hub(&file)?;
-    Ok(hub::database(&config.store.context("no [store]")?)?)
+    Ok(node::database(&config.store.context("no [store]")?)?)
 }

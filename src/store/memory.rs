@@ -1,6 +1,7 @@
 //! What the writer leaves in memory for those who read right behind it: where
 //! the journals stand, and the newest entries of the journal that this node
-//! sends. A link that keeps up never reads the disk.
+//! sends. A link that keeps up never reads the disk. For engines with one
+//! writer.
 //!
 //! Invariants: nothing stands here before its commit; a reader that finds a
 //! gap, or nothing, reads the disk; every change of what was written before
@@ -20,7 +21,7 @@ use crate::{
     store::{Heads, JournalEntry, ReceivedEntry, ToldBefore, entry_size},
 };
 
-use super::journal::PartyState;
+use super::standing::PartyState;
 
 /// Entries that are kept for one party, at most.
 const ENTRIES: usize = 8_192;

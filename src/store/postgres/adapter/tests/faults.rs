@@ -1,0 +1,187 @@
+//! A server that is killed, lines that are cut while they commit.
+
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::{
+    exchange::{Direction, Place, event_digest},
+    store::{
+        NewSubmission, Receipt, Store as _,
+        conformance::{at, city, filing},
+        postgres::tests::{cluster::programs, value},
+    },
+};
+
+fn numbered(n: usize) -> NewSubmission {
+    filing(&city(), &format!("N-{n}"), "isi", None)
+}
+
+async fn submit(store: &PostgresAdapterStore, n: usize) -> Result<Receipt, StoreError> {
+    let mut receipts = store.submit(vec![numbered(n)], at(1)).await?;
+    Ok(receipts.remove(0).unwrap())
+}
+
+/// Entries of the city's submissions; their chain is that of the head.
+async fn whole(store: &PostgresAdapterStore) -> usize {
+    let heads = store.heads(&city()).await.unwrap();
+    let mut place = Place::root(&city(), Direction::Submissions, heads.epoch);
+    let mut seen = BTreeSet::new();
+    loop {
+        let from = place.position + 1;
+        let page = store.read(&city(), Direction::Submissions, from, 1_000, usize::MAX);
+        let page = page.await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        for entry in page {
+            place = place.after(&event_digest(&entry.entry.event));
+            let event = crate::wire::decode_event(&entry.entry.event).unwrap();
+            assert!(seen.insert(event.event_id.to_string()), "twice");
+        }
+    }
+    assert_eq!(place, heads.submissions);
+    place.position as usize
+}
+
+/// Many callers hand over in a stream for as long as something is done; then everything
+/// comes once more. What was answered is there, and nothing is there twice.
+async fn under_load(store: &PostgresAdapterStore, meanwhile: impl Future<Output = ()>) {
+    const CALLERS: usize = 40;
+    const MOST: usize = 10_000;
+    let mut calls = JoinSet::new();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (answered, mut answers) = tokio::sync::mpsc::unbounded_channel();
+    for caller in 0..CALLERS {
+        let (store, answered, is_over) = (store.clone(), answered.clone(), is_over.clone());
+        calls.spawn(async move {
+            let numbers = caller * MOST..(caller + 1) * MOST;
+            let mut tried = Vec::new();
+            for number in numbers.take_while(|_| !is_over.load(Ordering::SeqCst)) {
+                tried.push(number);
+                match submit(&store, number).await {
+                    Ok(_) => answered.send(number).unwrap(),
+                    // Its store is away.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+            tried
+        });
+    }
+    drop(answered);
+    let mut kept = BTreeSet::new();
+    while kept.len() < CALLERS {
+        kept.insert(answers.recv().await.unwrap());
+    }
+    meanwhile.await;
+    is_over.store(true, Ordering::SeqCst);
+    let tried: Vec<usize> = calls.join_all().await.into_iter().flatten().collect();
+    while let Some(number) = answers.recv().await {
+        kept.insert(number);
+    }
+    let everything = tried.iter().map(|number| numbered(*number)).collect();
+    let receipts = store.submit(everything, at(2)).await.unwrap();
+    for (number, receipt) in tried.iter().zip(receipts) {
+        let is_there = receipt.unwrap().repeated;
+        assert!(is_there || !kept.contains(number), "{number} is lost");
+    }
+    assert_eq!(whole(store).await, tried.len());
+}
+
+/// The store takes hand-overs again, and so there are some in flight.
+async fn at_work(store: &PostgresAdapterStore) {
+    while store.probe().await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Scenario: many callers hand over at once, and the server is killed as by a power cut,
+/// four times; it comes back each time, and everybody hands over again.
+/// Guarantee: whatever was answered is there; nothing is there twice; the journal is
+/// whole; the store takes its lock again and needs no restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_loses_nothing_that_was_answered() {
+    let Some(programs) = programs() else { return };
+    let mut cluster = Cluster::start(&programs, &[]);
+    let name = database(&cluster).await;
+    let store = open(&cluster.url(&name)).await.unwrap();
+    under_load(&store, async {
+        for _ in 0..4 {
+            tokio::task::block_in_place(|| {
+                cluster.kill();
+                cluster.run();
+            });
+            at_work(&store).await;
+        }
+    })
+    .await;
+    store.close().await;
+}
+
+/// Scenario: the lines of a store are cut at the server, again and again, while many
+/// callers hand over.
+/// Guarantee: as with a killed server: of a commit whose answer was lost it is found out
+/// whether it was made, and nothing is answered before.
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_lines_lose_nothing_and_double_nothing() {
+    let Some(cluster) = shared() else { return };
+    let name = database(cluster).await;
+    let store = open(&cluster.url(&name)).await.unwrap();
+    let cut = format!(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+         WHERE datname = '{name}' AND pid <> pg_backend_pid()"
+    );
+    let was_cut = AtomicBool::new(false);
+    under_load(&store, async {
+        for _ in 0..20 {
+            let lines = value(cluster, "postgres", &cut).await;
+            was_cut.fetch_or(lines > 0, Ordering::SeqCst);
+            at_work(&store).await;
+        }
+    })
+    .await;
+    assert!(was_cut.into_inner());
+    store.close().await;
+}
+
+/// Scenario: a store closes and opens again, with hand-overs, deliveries, an ended
+/// epoch and an inbox that was not taken over.
+/// Guarantee: it says the same as before, and goes on behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_answered_is_there_after_a_restart() {
+    let Some(cluster) = shared() else { return };
+    let nodes = Nodes::on(cluster);
+    let mut world = World::new(&nodes).await;
+    world.file(&["R-1", "R-2"]).await;
+    let party = crate::store::conformance::province();
+    let epoch = world.province.heads(&party).await.unwrap().epoch;
+    world
+        .province
+        .adopt_epoch(&party, epoch + 1, 2)
+        .await
+        .unwrap();
+    let seen = async |world: &World| {
+        let node = &world.province;
+        (
+            node.heads(&party).await.unwrap(),
+            node.counts(&party).await.unwrap(),
+            node.earlier_inboxes(&party).await.unwrap(),
+            node.instance_id(),
+        )
+    };
+    let before = seen(&world).await;
+    assert_eq!(before.2.len(), 1, "the inbox of the ended epoch");
+    world.province.close().await;
+    world.province = nodes.node(&world.directory.path().join("province"));
+    assert_eq!(seen(&world).await, before);
+    let new = filing(&party, "R-3", "isi", None);
+    let taken = world.province.submit(vec![new], at(5)).await.unwrap();
+    assert!(!taken[0].as_ref().unwrap().repeated);
+    let heads = world.province.heads(&party).await.unwrap();
+    assert_eq!(heads.submissions.position, 1);
+    world.province.close().await;
+}
