@@ -319,7 +319,7 @@ fn filing_handled(
 }
 
 /// An event with the party's own reference for what it was given.
-pub(super) fn referring(
+pub(crate) fn referring(
     owner: &PartyId,
     filed: &NewSubmission,
     key: &str,

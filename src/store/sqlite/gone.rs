@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use crate::{
     domain::{Decision, Digest, Micros, Outcome, PartyId},
     exchange::event_digest,
-    store::{Pruned, StoreError},
+    store::{Pruned, StoreError, memory::Fresh},
 };
 
 use super::{
@@ -187,6 +187,8 @@ impl Tx<'_> {
                 pruned.bytes += self.let_go(row.id)?;
             }
         }
+        // Memory keeps no longer what the disk has let go of.
+        self.fresh.push(Fresh::Forget(party.clone()));
         self.put_pruning(at)?;
         Ok(!is_young && (is_page || is_cut))
     }

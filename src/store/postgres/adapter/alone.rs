@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 use crate::{
     domain::{Micros, PartyId},
     exchange::Place,
-    store::{Pruned, StoreError},
+    store::{Pruned, StoreError, memory::Fresh},
 };
 
 use super::{
@@ -64,6 +64,8 @@ impl Alone {
             }
             Self::Prune(party, of, _) => {
                 let (pruned, more) = prune::page(client, world, party, *of).await?;
+                // Memory keeps no longer what the database has let go of.
+                world.job().fresh.push(Fresh::Forget(party.clone()));
                 Ok(Done::Pruned(pruned, more))
             }
         }
