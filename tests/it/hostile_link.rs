@@ -311,15 +311,17 @@ async fn a_party_that_breaks_the_protocol_harms_only_itself() {
                 if attack == "window bytes" {
                     entry.event = Bytes::from(vec![1; 1_900_000]);
                 }
-                let count = if attack == "window" { 201 } else { 2 };
-                // In one message, or in two at once: before any can be on disk.
+                // In one message, or in several at once: one of them comes before the
+                // one before it can be on disk.
                 link = Attacker::open(&world, EVIL).await;
                 entries = match attack {
-                    "window" => link.next(vec![entry; count]),
+                    "window" => link.next(vec![entry; 201]),
                     _ => {
-                        let first = link.next(vec![entry.clone()]);
-                        link.send(Kind::Entries(first)).await;
-                        link.next(vec![entry; 1])
+                        for _ in 0..7 {
+                            let one = link.next(vec![entry.clone()]);
+                            link.send(Kind::Entries(one)).await;
+                        }
+                        link.next(vec![entry])
                     }
                 };
             }

@@ -237,7 +237,7 @@ pub(super) async fn a_node_has_letters_of_two_journals(engine: &dyn Engine) {
         limit: 10,
         ..LetterQuery::default()
     };
-    let found = crate::store::sqlite::letters(&directory, &query).unwrap();
+    let found = engine.letters(&directory, &query);
     let (unreadable, rejected) = (LetterKind::Unreadable, LetterKind::Rejected);
     let listed = [(unreadable, 30), (unreadable, 10), (rejected, 20)];
     assert_eq!(shown(&found), listed);
@@ -252,7 +252,7 @@ pub(super) async fn a_node_has_letters_of_two_journals(engine: &dyn Engine) {
         let name = LetterName::parse(&text).unwrap();
         let found = store.letters_named(&name).await.unwrap();
         assert_eq!(found.len(), count, "{text}: {found:?}");
-        let beside = crate::store::sqlite::letters_named(&directory, &name);
-        assert_eq!(beside.unwrap(), found, "{text}");
+        let beside = engine.letters_named(&directory, &name);
+        assert_eq!(beside, found, "{text}");
     }
 }

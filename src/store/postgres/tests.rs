@@ -305,17 +305,28 @@ impl Engine for Postgres {
     }
 
     fn letters(&self, directory: &Path, query: &LetterQuery) -> Vec<DeadLetter> {
-        let settings = settings(&self.cluster.url(&self.name_of(directory)));
-        wait(letters(&settings, query)).unwrap()
+        match self.settings_of(directory) {
+            Some(settings) => wait(letters(&settings, query)).unwrap(),
+            None => sqlite::letters(directory, query).unwrap(),
+        }
     }
 
     fn letters_named(&self, directory: &Path, name: &LetterName) -> Vec<DeadLetter> {
-        let settings = settings(&self.cluster.url(&self.name_of(directory)));
-        wait(letters_named(&settings, name)).unwrap()
+        match self.settings_of(directory) {
+            Some(settings) => wait(letters_named(&settings, name)).unwrap(),
+            None => sqlite::letters_named(directory, name).unwrap(),
+        }
     }
 }
 
 impl Postgres {
+    /// `None`: a node's, which has SQLite.
+    fn settings_of(&self, directory: &Path) -> Option<Settings> {
+        let databases = self.databases.lock().unwrap();
+        let name = databases.get(directory)?;
+        Some(settings(&self.cluster.url(name)))
+    }
+
     fn name_of(&self, directory: &Path) -> String {
         self.databases.lock().unwrap()[directory].clone()
     }
