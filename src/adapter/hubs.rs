@@ -14,6 +14,9 @@ use crate::{
 /// After so long, and up to twice as long, a link that had to move tries its own
 /// address again.
 pub(super) const RETURN_AFTER: Duration = Duration::from_secs(120);
+/// Each return that failed in a row doubles the stay before the next one, so
+/// often at most: a session was given up for it.
+const MOST_DOUBLINGS: u32 = 5;
 
 /// Where the hub can be reached.
 #[derive(Debug, Clone)]
@@ -27,6 +30,8 @@ pub struct Hubs {
     /// It answers, but does not serve: the others go first.
     is_last: bool,
     return_after: Duration,
+    /// Returns in a row that did not do.
+    failed_returns: u32,
 }
 
 impl Hubs {
@@ -40,6 +45,7 @@ impl Hubs {
             turn: home,
             is_last: false,
             return_after: RETURN_AFTER,
+            failed_returns: 0,
         }
     }
 
@@ -54,8 +60,8 @@ impl Hubs {
     /// How long a link that was just begun stays where it is; `None`: it is at
     /// home, or never goes back.
     pub(super) fn stays(&self) -> Option<Duration> {
-        (self.turn != self.home && !self.return_after.is_zero())
-            .then(|| self.return_after.mul_f64(1.0 + random_unit()))
+        let stay = self.return_after * (1 << self.failed_returns.min(MOST_DOUBLINGS));
+        (self.turn != self.home && !stay.is_zero()).then(|| stay.mul_f64(1.0 + random_unit()))
     }
 
     /// The same, but only its own address is known.
@@ -69,9 +75,22 @@ impl Hubs {
         }
     }
 
-    /// A session has run at the link's own address again.
+    /// A session runs at the link's own address again.
     pub(super) fn is_home(&mut self) {
         self.turn = self.home;
+        self.is_last = false;
+    }
+
+    /// A session at the link's own address did not do, and one elsewhere had been
+    /// given up for it.
+    pub(super) fn return_failed(&mut self) {
+        self.failed_returns = self.failed_returns.saturating_add(1);
+    }
+
+    /// A session was taken over by one at the address at which this clone dialled
+    /// last.
+    pub(super) fn moved(&mut self, to: &Self) {
+        self.turn = to.turn;
         self.is_last = false;
     }
 
@@ -79,6 +98,9 @@ impl Hubs {
     /// opened, or whose hub said that it can't serve, may do at another one.
     pub(super) fn served(&mut self, has_served: bool) {
         self.is_last = !has_served;
+        if has_served && self.turn == self.home {
+            self.failed_returns = 0;
+        }
     }
 
     /// In which order the addresses are tried in a round.
@@ -181,5 +203,30 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Scenario: a link had to move, and its returns fail one after the other,
+    /// very often; then a session at home serves, and it has to move again.
+    /// Guarantee: each failure doubles the stay, up to 32 times as long, and
+    /// one that served begins anew.
+    #[test]
+    fn each_failed_return_doubles_the_stay() {
+        let mut hubs = hubs(2);
+        let elsewhere = 1 - hubs.home;
+        hubs.turn = elsewhere;
+        let is_about = |hubs: &Hubs, times: u32| {
+            let stay = hubs.stays().unwrap();
+            stay >= RETURN_AFTER * times && stay <= RETURN_AFTER * times * 2
+        };
+        for failures in 0..40 {
+            assert!(is_about(&hubs, 1 << failures.min(5)), "{failures}");
+            hubs.return_failed();
+            hubs.served(true);
+        }
+        hubs.is_home();
+        assert_eq!(hubs.stays(), None);
+        hubs.served(true);
+        hubs.turn = elsewhere;
+        assert!(is_about(&hubs, 1));
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     identity::{Material, TrustDomain},
     link::{
         Admitted, LinkAlarm, LinkEnd, LinkState, NodeLink, Phase, admit, run_admitted, run_node,
+        serves,
     },
     runtime::{Clock, random_unit},
     store::AdapterStore,
@@ -97,6 +98,8 @@ enum Why {
 struct Renewed {
     why: Why,
     material: Arc<Material>,
+    /// They know where it is.
+    hubs: Hubs,
     dialed: Dialed,
     admitted: Admitted,
 }
@@ -168,6 +171,7 @@ impl PartyLink {
                 }
                 Ok(()) = newest.changed(), if !running.is_told => {
                     self.material.mark_unchanged();
+                    self.settle(&running);
                     renewal = Some(self.renewal(newest.borrow_and_update().clone(), Duration::ZERO));
                 }
                 () = at(running.returns_at), if renewal.is_none() && !running.is_told => {
@@ -233,10 +237,24 @@ impl PartyLink {
         self.hubs.stays().map(|stays| Instant::now() + stays)
     }
 
+    /// Whether a session has got as far as hearing its hub.
+    fn has_opened(&self, session: &Running) -> bool {
+        let heard = self.state.borrow().last_heard;
+        heard.is_some_and(|heard| heard >= session.since)
+    }
+
+    /// A link that went home is there once its session has opened; before that
+    /// the next one is tried where the last one ran.
+    fn settle(&mut self, running: &Running) {
+        if running.is_home_again && self.has_opened(running) {
+            self.hubs.is_home();
+        }
+    }
+
     /// How it went at this address decides where the next session is tried.
     fn learn(&mut self, ended: &Running, end: &LinkEnd) {
-        let heard = self.state.borrow().last_heard;
-        let has_opened = heard.is_some_and(|heard| heard >= ended.since);
+        self.settle(ended);
+        let has_opened = self.has_opened(ended);
         // In the hub's own words; a line that breaks says nothing of the hub, and
         // an opening that brings the journals in line has served.
         let has_failed = match end {
@@ -253,10 +271,11 @@ impl PartyLink {
             | LinkEnd::Session(End::Silent) => !has_opened,
             _ => false,
         };
-        if !ended.is_home_again {
+        if ended.is_home_again && has_failed {
+            self.hubs.return_failed();
+        }
+        if has_opened || !ended.is_home_again {
             self.hubs.served(!has_failed);
-        } else if has_opened && !has_failed {
-            self.hubs.is_home();
         }
     }
 
@@ -285,10 +304,18 @@ impl PartyLink {
                 Why::Certificates => (why, of_dial(&party, error)),
                 Why::Home => (why, Next::lost(&error.why)),
             })?;
-            match admit(dialed.channel.clone()).await {
+            let admitted = async {
+                // What runs elsewhere is not given up for a hub that can't serve.
+                if why == Why::Home {
+                    serves(dialed.channel.clone()).await?;
+                }
+                admit(dialed.channel.clone()).await
+            };
+            match admitted.await {
                 Ok(admitted) => Ok(Renewed {
                     why,
                     material,
+                    hubs,
                     dialed,
                     admitted,
                 }),
@@ -306,6 +333,7 @@ impl PartyLink {
         let Renewed {
             why,
             material,
+            hubs,
             dialed,
             admitted,
         } = renewed;
@@ -322,6 +350,7 @@ impl PartyLink {
                 ..self.start(&material, dialed, Some(admitted))
             };
         }
+        self.hubs.moved(&hubs);
         tracing::info!(
             event = "link_renewed",
             party = %self.party,

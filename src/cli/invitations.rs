@@ -128,7 +128,7 @@ impl Invites {
 }
 
 /// `90s`, `30m`, `72h`, `7d`.
-fn seconds(text: &str) -> Result<u32, String> {
+pub(super) fn seconds(text: &str) -> Result<u32, String> {
     let wrong = || format!("{text:?} is no duration such as 30m, 72h or 7d");
     let unit = text.chars().last().ok_or_else(wrong)?;
     let factor = match unit {

@@ -255,6 +255,14 @@ async fn show(door: &DoorArgs, id: String, output: Output) -> anyhow::Result<()>
     let mut table = Table::new(["party", "mode", "enabled", "observes", "name"]);
     table.row(row(party));
     table.print()?;
+    line("")?;
+    if certificates.is_empty() {
+        // Where one was made by hand, only who made it knows.
+        return line(
+            "this hub has issued no certificate to it; the serial of one that was made by hand: \
+             `jembatan pki show FILE`, or `session_opened` in the hub's log",
+        );
+    }
     let mut table = Table::new(["serial", "issued", "ends", "revoked", "invitation"]);
     for found in certificates {
         table.row([
@@ -265,7 +273,6 @@ async fn show(door: &DoorArgs, id: String, output: Output) -> anyhow::Result<()>
             or_dash(&found.invitation).to_owned(),
         ]);
     }
-    line("")?;
     table.print()
 }
 

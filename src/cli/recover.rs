@@ -110,6 +110,14 @@ fn too_old(newest: Micros, now: Micros) -> Option<String> {
     })
 }
 
+/// Positions that are kept of a journal.
+fn through(last: u64) -> String {
+    match last {
+        0 => "none".to_owned(),
+        last => format!("1-{last}"),
+    }
+}
+
 fn say(done: &Recovered, dry_run: bool) -> anyhow::Result<()> {
     if let Some(copied_at) = done.copied_at {
         line(format!("the store is a copy of {}", moment(copied_at)))?;
@@ -120,30 +128,25 @@ fn say(done: &Recovered, dry_run: bool) -> anyhow::Result<()> {
             line(warning)?;
         }
     }
-    let mut table = Table::new([
-        "party",
-        "epoch",
-        "kept",
-        "its node sends again",
-        "told again",
-    ]);
+    let mut table = Table::new(["party", "epoch", "kept", "comes again", "told again"]);
     for party in &done.parties {
         table.row([
             party.party.to_string(),
             format!("{} -> {}", party.ended_epoch, party.epoch),
             format!(
-                "submissions 1-{}, deliveries 1-{}",
-                party.submissions, party.deliveries
+                "submissions {}, deliveries {}",
+                through(party.submissions),
+                through(party.deliveries)
             ),
-            format!("its submissions from {} on", party.submissions + 1),
+            format!("submissions from {} on", party.submissions + 1),
             party.told_again.to_string(),
         ]);
     }
     table.print()?;
     line("kept: every complaint, decision and Tracking ID in it, and what it knows of duplicates")?;
     line(
-        "lost, unless somebody still holds it: what came in after that moment from parties without an \
-         adapter (behind the hub's own door, and unary): their systems hand it over again, under the same keys",
+        "comes again: by itself, from each adapter that holds it; of parties without an adapter (behind the \
+         hub's own door, and unary) it is lost, unless their systems hand it over again, under the same keys",
     )?;
     line(
         "lost: parties, institutions and revoked certificates entered since: enter them again before the links open",

@@ -74,7 +74,7 @@ impl Restore {
             instead(role, store, &self.config)
         })?;
         let (role, directory) = (node.role, node.directory.clone());
-        let (copy, force) = (self.copy, self.force);
+        let (copy, config, force) = (self.copy, self.config, self.force);
         let (found, aside) =
             tokio::task::spawn_blocking(move || restore(&copy, &directory, role, force, now()))
                 .await??;
@@ -93,8 +93,9 @@ impl Restore {
             node.directory.display(),
             found.path.display(),
             match role {
-                NodeRole::Hub => "jembatan recover --config FILE --dry-run",
-                NodeRole::Adapter => "start the adapter",
+                NodeRole::Hub =>
+                    format!("jembatan recover --config {} --dry-run", config.display()),
+                NodeRole::Adapter => "start the adapter".to_owned(),
             }
         ))?;
         Ok(Done::All)

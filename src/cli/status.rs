@@ -17,6 +17,8 @@ Examples:
   jembatan status
   jembatan status --only pemda-33.74
   jembatan status --output json
+Columns: sent and received are heads of the party's journals in this epoch; waiting
+is for the other end of the link, inbox for the party's local system.
 Verdicts: healthy (sehat), behind (tertinggal), stalled (macet), silent (diam),
 disconnected (terputus), refused (ditolak), mismatch (tidak cocok),
 never_connected (belum pernah tersambung), attention (perlu perhatian),
@@ -53,10 +55,12 @@ impl Status {
             "sent",
             "received",
             "waiting",
+            "inbox",
             "what it means",
         ]);
+        let is_hub = status.role == "hub";
         for party in &status.parties {
-            table.row(row(party));
+            table.row(row(party, is_hub));
         }
         table.print()?;
         for party in &status.parties {
@@ -67,13 +71,21 @@ impl Status {
         for alarm in &status.alarms {
             line(format!("! {}: {}", alarm.reason, alarm.explanation))?;
         }
-        if status.role == "hub" {
-            line(format!(
-                "orphans {} (must be 0); in national triage {}",
-                status.orphans, status.in_triage
-            ))?;
+        if is_hub {
+            line(strays(status.orphans, status.in_triage))?;
         }
         Ok(Done::All)
+    }
+}
+
+/// Complaints that nobody reads for, and those that wait for the national desk.
+fn strays(orphans: u64, in_triage: u64) -> String {
+    match orphans {
+        0 => format!("orphans 0 (must be 0); in national triage {in_triage}"),
+        _ => format!(
+            "! orphans {orphans} (must be 0): open complaints whose institution nobody reads for: enable its \
+             party, or move it (jembatan institutions add CODE --through PARTY); in national triage {in_triage}"
+        ),
     }
 }
 
@@ -108,7 +120,7 @@ fn letters(party: &v1::PartySync) -> Option<String> {
         .collect();
     (!told.is_empty()).then(|| {
         format!(
-            "{} {}: {}: see jembatan dead-letters list",
+            "{} {}: {}: see jembatan dead-letters list --config FILE",
             // What is rejected is its author's affair.
             if found.parked + found.unreadable > 0 {
                 "!"
@@ -121,21 +133,36 @@ fn letters(party: &v1::PartySync) -> Option<String> {
     })
 }
 
-fn row(party: &v1::PartySync) -> [String; 7] {
+/// "waiting" is for the other end of the link, "inbox" for the local system at the
+/// party's own end: the one is the link's affair, the other is not.
+fn row(party: &v1::PartySync, is_hub: bool) -> [String; 8] {
     let verdict = v1::Verdict::try_from(party.verdict).unwrap_or_default();
     let position = |journal: &Option<v1::JournalState>| {
         let head = journal.as_ref().and_then(|journal| journal.head.as_ref());
         head.map_or(0, |head| head.position)
     };
-    let waiting =
-        |journal: &Option<v1::JournalState>| journal.as_ref().map_or(0, |journal| journal.backlog);
+    let sending = if is_hub {
+        &party.deliveries
+    } else {
+        &party.submissions
+    };
+    let waiting = sending.as_ref().map_or(0, |journal| journal.backlog);
+    let inbox = party.deliveries.as_ref().map_or(0, |journal| {
+        position(&party.deliveries).saturating_sub(journal.consumed_through)
+    });
+    // Without a link nothing waits for one.
+    let waiting = match verdict {
+        v1::Verdict::NoLink => 0,
+        _ => waiting,
+    };
     [
         party.party.clone(),
         word(verdict.as_str_name(), "VERDICT_"),
         time(party.since.as_ref()),
         position(&party.submissions).to_string(),
         position(&party.deliveries).to_string(),
-        (waiting(&party.submissions) + waiting(&party.deliveries)).to_string(),
+        waiting.to_string(),
+        inbox.to_string(),
         party.explanation.clone(),
     ]
 }
@@ -166,6 +193,45 @@ mod tests {
         });
         let text = letters(&party).unwrap();
         assert!(text.starts_with("! pemda-33.74: 4 rejected, 1 parked, 2 unreadable"));
+    }
+
+    /// Scenario: at a node two hand-overs wait for the hub and five deliveries for the
+    /// local system; the hub has three deliveries for that node's party, and one for
+    /// a party without a link; orphans.
+    /// Guarantee: what waits for the line and what waits for the local system are two
+    /// numbers; nothing waits for a line that is not there; orphans are marked, with
+    /// what to do.
+    #[test]
+    fn what_waits_for_whom_is_told_apart() {
+        let journal = |head, consumed_through, backlog| {
+            Some(v1::JournalState {
+                head: Some(v1::Place {
+                    position: head,
+                    ..v1::Place::default()
+                }),
+                consumed_through,
+                backlog,
+                ..v1::JournalState::default()
+            })
+        };
+        let at_the_node = v1::PartySync {
+            submissions: journal(9, 0, 2),
+            deliveries: journal(8, 3, 5),
+            ..v1::PartySync::default()
+        };
+        let numbers = |party: &v1::PartySync, is_hub| row(party, is_hub)[3..7].join(" ");
+        assert_eq!(numbers(&at_the_node, false), "9 8 2 5");
+        let mut at_the_hub = v1::PartySync {
+            submissions: journal(7, 0, 0),
+            deliveries: journal(11, 3, 3),
+            ..v1::PartySync::default()
+        };
+        assert_eq!(numbers(&at_the_hub, true), "7 11 3 8");
+        at_the_hub.verdict = v1::Verdict::NoLink as i32;
+        assert_eq!(numbers(&at_the_hub, true), "7 11 0 8");
+        assert!(strays(0, 4).starts_with("orphans 0"));
+        let told = strays(2, 4);
+        assert!(told.starts_with("! orphans 2") && told.contains("institutions add"));
     }
 
     /// Scenario: a party without unmapped statuses, with one, with two.

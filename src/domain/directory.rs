@@ -46,6 +46,14 @@ pub struct Party {
     pub observes_institutions: Vec<InstitutionCode>,
 }
 
+impl Party {
+    /// Whether it may read from now on, and might not when it was registered like
+    /// this, or not at all, before.
+    pub fn reads_from_now(&self, before: Option<&Self>) -> bool {
+        self.enabled && !before.is_some_and(|before| before.enabled)
+    }
+}
+
 fn yes() -> bool {
     true
 }

@@ -1,6 +1,6 @@
 //! The world of complaints: values and pure functions.
 //!
-//! Given a complaint and an event, [`decide`] says what happens; everything
+//! Given a complaint and an event, [`decide()`] says what happens; everything
 //! else here is what it needs for that. Invariants: no I/O, no clock, no
 //! randomness, no knowledge of protobuf, SQL or the network; time goes in as
 //! [`Micros`].

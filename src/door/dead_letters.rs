@@ -4,15 +4,17 @@
 //! Invariants: only what waits for a person at this node is touched; what was
 //! done is written to the log, with the note, and never with a text of a citizen.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use bytes::Bytes;
 use tonic::{Request, Response, Status};
 
 use crate::{
     domain::{Decision, DeliveryRecord, EventId, FieldError, Micros, Outcome, PartyId, Rejection},
     runtime::Clock,
-    store::{AdapterStore, DeadLetter, HubStore, ReceivedEntry, Store, StoreError},
+    store::{
+        AdapterStore, DeadLetter, HubStore, LetterKind, LetterName, ReceivedEntry, Store,
+        StoreError,
+    },
     wire::{
         self,
         v1::{self, dead_letter_service_server::DeadLetterService},
@@ -48,51 +50,20 @@ pub struct LetterDoor {
     pub clock: Arc<dyn Clock>,
 }
 
+/// A page of letters: to be settled, then what became of them.
+#[derive(Default)]
+struct Page {
+    letters: Vec<DeadLetter>,
+    done: Vec<v1::DeadLetter>,
+    next: u64,
+    not_found: Vec<String>,
+}
+
 /// What is to be done.
 enum Task {
     Look,
     Retry,
     Drop(String),
-}
-
-/// How a letter is named.
-enum Named {
-    Event(String),
-    Place(String, Option<u64>, u64),
-}
-
-impl Named {
-    /// `party/position`, `party/epoch/position`, or an event id.
-    fn parse(text: &str) -> Result<Self, FieldError> {
-        let wrong = || {
-            FieldError::new(
-                "selection.which",
-                format!("\"{text}\" is neither party/position nor an event id"),
-            )
-        };
-        let number = |text: &str| text.parse::<u64>().map_err(|_| wrong());
-        let fields: Vec<&str> = text.split('/').collect();
-        match fields.as_slice() {
-            [id] if EventId::from_text(id).is_some() => Ok(Self::Event((*id).to_lowercase())),
-            [party, position] => Ok(Self::Place((*party).to_owned(), None, number(position)?)),
-            [party, epoch, position] => {
-                let epoch = Some(number(epoch)?);
-                Ok(Self::Place((*party).to_owned(), epoch, number(position)?))
-            }
-            _ => Err(wrong()),
-        }
-    }
-
-    fn is(&self, letter: &DeadLetter) -> bool {
-        match self {
-            Self::Event(id) => event_id(letter).is_some_and(|found| &found == id),
-            Self::Place(party, epoch, position) => {
-                letter.party.as_str() == party
-                    && letter.position == *position
-                    && epoch.is_none_or(|epoch| letter.epoch == epoch)
-            }
-        }
-    }
 }
 
 impl LetterDoor {
@@ -108,21 +79,12 @@ impl LetterDoor {
         &self,
         selection: Option<v1::DeadLetterSelection>,
         task: &Task,
-    ) -> Result<(Vec<v1::DeadLetter>, u64), DoorError> {
+    ) -> Result<Page, DoorError> {
         let v1::DeadLetterSelection {
             which,
             party,
             after,
         } = selection.unwrap_or_default();
-        if which.len() > NAMED {
-            let problem = format!("names more than {NAMED}");
-            return Err(invalid("selection.which", &problem));
-        }
-        let named: Vec<Named> = which
-            .iter()
-            .map(|text| Named::parse(text))
-            .collect::<Result<_, _>>()
-            .map_err(|error| DoorError::Invalid(vec![error]))?;
         let only = match party.as_str() {
             "" => None,
             text => {
@@ -130,21 +92,106 @@ impl LetterDoor {
                 Some(parsed.map_err(|error| DoorError::Invalid(vec![error]))?)
             }
         };
-        let page = self
-            .store()
-            .dead_letters(only.as_ref(), after, PAGE)
-            .await?;
-        let next = match page.last() {
-            Some(last) if page.len() == PAGE => last.id,
+        let mut page = match which.is_empty() {
+            true => self.next(only.as_ref(), after).await?,
+            false => self.named(which, only.as_ref()).await?,
+        };
+        for letter in std::mem::take(&mut page.letters) {
+            page.done.extend(self.one(letter, task).await?);
+        }
+        Ok(page)
+    }
+
+    /// All that can be settled here, from a letter on.
+    async fn next(&self, only: Option<&PartyId>, after: u64) -> Result<Page, DoorError> {
+        let letters = self.store().dead_letters(only, after, PAGE).await?;
+        let next = match letters.last() {
+            Some(last) if letters.len() == PAGE => last.id,
             _ => 0,
         };
-        let mut done = Vec::new();
-        for letter in page {
-            if named.is_empty() || named.iter().any(|named| named.is(&letter)) {
-                done.extend(self.one(letter, task).await?);
+        Ok(Page {
+            letters,
+            next,
+            ..Page::default()
+        })
+    }
+
+    /// What can be settled here of what is named, in the order of the journals.
+    /// Nothing is settled before every name has been looked up.
+    async fn named(&self, which: Vec<String>, only: Option<&PartyId>) -> Result<Page, DoorError> {
+        if which.len() > NAMED {
+            let problem = format!("names more than {NAMED}");
+            return Err(invalid("selection.which", &problem));
+        }
+        let mut names = Vec::with_capacity(which.len());
+        for text in &which {
+            let name = LetterName::parse(text);
+            names.push(name.map_err(|error| DoorError::Invalid(vec![error]))?);
+        }
+        let about = self.unreadable_about(&names).await?;
+        let (mut found, mut not_found, mut ambiguous) = (BTreeMap::new(), Vec::new(), Vec::new());
+        for (text, name) in which.into_iter().zip(&names) {
+            let mut meant = self.store().letters_named(name).await?;
+            meant.retain(|letter| letter.kind() == self.kind() && !letter.repeats_another());
+            meant.extend(
+                about
+                    .iter()
+                    .filter(|(id, _)| name.is_event(id))
+                    .map(|(_, letter)| letter.clone()),
+            );
+            meant.retain(|letter| only.is_none_or(|only| letter.party == *only));
+            ambiguous.extend(name.ambiguity(&text, &meant));
+            if meant.is_empty() {
+                not_found.push(text);
+            }
+            found.extend(meant.into_iter().map(|letter| (letter.id, letter)));
+        }
+        if !ambiguous.is_empty() {
+            return Err(DoorError::Invalid(ambiguous));
+        }
+        Ok(Page {
+            letters: found.into_values().collect(),
+            not_found,
+            ..Page::default()
+        })
+    }
+
+    /// Unread deliveries about the events that are named: only this room reads
+    /// what a delivery says, so it looks through all of them.
+    async fn unreadable_about(
+        &self,
+        names: &[LetterName],
+    ) -> Result<Vec<(EventId, DeadLetter)>, DoorError> {
+        let mut about = Vec::new();
+        let is_any_event = names
+            .iter()
+            .any(|name| matches!(name, LetterName::Event(_)));
+        if self.kind() != LetterKind::Unreadable || !is_any_event {
+            return Ok(about);
+        }
+        let mut after = 0;
+        loop {
+            let page = self.next(None, after).await?;
+            for letter in page.letters {
+                if let Some(id) = unread_event(&letter)
+                    && names.iter().any(|name| name.is_event(&id))
+                {
+                    about.push((id, letter));
+                }
+            }
+            match page.next {
+                0 => return Ok(about),
+                next => after = next,
             }
         }
-        Ok((done, next))
+    }
+
+    /// What can be settled at this node.
+    fn kind(&self) -> LetterKind {
+        match &self.letters {
+            LettersOf::Hub(_) => LetterKind::Parked,
+            LettersOf::Adapter(_) => LetterKind::Unreadable,
+        }
     }
 
     /// `None`: somebody else has settled it meanwhile.
@@ -172,9 +219,10 @@ impl LetterDoor {
             party: letter.party.as_str().to_owned(),
             epoch: letter.epoch,
             position: letter.position,
-            kind: match &self.letters {
-                LettersOf::Hub(_) => v1::DeadLetterKind::Parked,
-                LettersOf::Adapter(_) => v1::DeadLetterKind::Unreadable,
+            kind: match self.kind() {
+                LetterKind::Parked => v1::DeadLetterKind::Parked,
+                LetterKind::Unreadable => v1::DeadLetterKind::Unreadable,
+                LetterKind::Rejected => v1::DeadLetterKind::Rejected,
             } as i32,
             event_id: event_id(&letter).unwrap_or_default(),
             settled: did.done.is_some(),
@@ -306,19 +354,21 @@ fn received(letter: &DeadLetter) -> Result<ReceivedEntry, String> {
 
 /// The event that a letter is about, as far as it can be read.
 fn event_id(letter: &DeadLetter) -> Option<String> {
-    if let Some(decision) = &letter.decision {
-        return decision.event_id.map(|id| id.to_string());
-    }
-    event_of(&letter.entry.header, &letter.entry.event)
+    let found = match &letter.decision {
+        Some(decision) => decision.event_id,
+        None => unread_event(letter),
+    };
+    found.map(|id| id.to_string())
 }
 
-fn event_of(header: &Bytes, event: &Bytes) -> Option<String> {
-    match wire::decode_header(header) {
-        Ok(DeliveryRecord::Event(header)) => Some(header.event_id.to_string()),
+/// The event of a delivery, as far as this version can read it.
+fn unread_event(letter: &DeadLetter) -> Option<EventId> {
+    match wire::decode_header(&letter.entry.header) {
+        Ok(DeliveryRecord::Event(header)) => Some(header.event_id),
         Ok(DeliveryRecord::Decisions(_)) => None,
         Err(_) => {
-            let event = wire::decode_event(event).ok()?;
-            Some(event.event_id.to_string())
+            let event = wire::decode_event(&letter.entry.event).ok()?;
+            Some(event.event_id)
         }
     }
 }
@@ -353,10 +403,11 @@ impl DeadLetterService for LetterDoor {
         (self.may_operate)(request.metadata())?;
         let v1::RetryDeadLettersRequest { selection, dry_run } = request.into_inner();
         let task = if dry_run { Task::Look } else { Task::Retry };
-        let (dead_letters, next) = self.page(selection, &task).await?;
+        let page = self.page(selection, &task).await?;
         Ok(Response::new(v1::RetryDeadLettersResponse {
-            dead_letters,
-            next,
+            dead_letters: page.done,
+            next: page.next,
+            not_found: page.not_found,
         }))
     }
 
@@ -375,10 +426,11 @@ impl DeadLetterService for LetterDoor {
             true => Task::Look,
             false => Task::Drop(note),
         };
-        let (dead_letters, next) = self.page(selection, &task).await?;
+        let page = self.page(selection, &task).await?;
         Ok(Response::new(v1::DropDeadLettersResponse {
-            dead_letters,
-            next,
+            dead_letters: page.done,
+            next: page.next,
+            not_found: page.not_found,
         }))
     }
 }
@@ -386,33 +438,6 @@ impl DeadLetterService for LetterDoor {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn letter() -> DeadLetter {
-        DeadLetter {
-            id: 1,
-            party: PartyId::parse("pemda-33.74").unwrap(),
-            epoch: 7,
-            position: 12,
-            stored_at: Micros(0),
-            decision: None,
-            entry: crate::exchange::Entry::default(),
-        }
-    }
-
-    /// Scenario: a letter named by its place, with and without its epoch, by
-    /// another place, and by what is no name.
-    /// Guarantee: only its own names mean it; what is no name is an error and
-    /// never "all".
-    #[test]
-    fn a_name_means_one_letter() {
-        let means = |text: &str| Named::parse(text).unwrap().is(&letter());
-        assert!(means("pemda-33.74/12") && means("pemda-33.74/7/12"));
-        assert!(!means("pemda-33.74/13") && !means("pemda-33.74/8/12"));
-        assert!(!means("pemda-33/12") && !means("d796c993-73f8-8a4d-bbd9-50feae044c33"));
-        for text in ["", "12", "pemda-33.74/", "pemda-33.74/-1", "a/1/2/3", "*"] {
-            assert!(Named::parse(text).is_err(), "{text:?}");
-        }
-    }
 
     /// Scenario: notes that are empty, of two lines, or of 201 characters.
     /// Guarantee: refused; one of 200 characters is taken, without blanks around.

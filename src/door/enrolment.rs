@@ -175,6 +175,7 @@ impl EnrolmentService for EnrolmentDoor {
         let certificates = issued.into_iter().map(|found| {
             let IssuedCertificate {
                 serial,
+                digest: _,
                 party,
                 issued_at,
                 ends_at,

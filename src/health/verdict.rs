@@ -49,11 +49,32 @@ pub fn judge(link: Option<&LinkState>, heads: &Heads, is_hub: bool, now: Micros)
                 "dialling the hub for the first time".to_owned()
             },
         ),
-        Phase::Disconnected { why } => told(Verdict::Disconnected, link.since, why.clone()),
+        Phase::Disconnected { why } => told(
+            Verdict::Disconnected,
+            link.since,
+            format!("{why}; {}", until_it_is_back(heads, is_hub, now)),
+        ),
         Phase::Refused { reason, why } => told(Verdict::Refused, link.since, named(reason, why)),
         Phase::Mismatch { reason, why } => told(Verdict::Mismatch, link.since, named(reason, why)),
         Phase::Connected => judge_connected(link, heads, now),
     }
+}
+
+/// What is done about a lost link, and what waits for it meanwhile.
+fn until_it_is_back(heads: &Heads, is_hub: bool, now: Micros) -> String {
+    if is_hub {
+        return "its node tries again by itself: if it stays away, is it running, and is its line good?"
+            .to_owned();
+    }
+    let waiting = heads.submissions.position - heads.submissions_acknowledged.position;
+    let waits = match heads.oldest_waiting {
+        Some(oldest) if waiting > 0 => format!(
+            ": {waiting} wait here, the oldest for {} s, and go out then",
+            (now.0 - oldest.0).max(0) / 1_000_000
+        ),
+        _ => String::new(),
+    };
+    format!("this node tries again by itself, at most a minute apart{waits}")
 }
 
 /// Reason and words; a peer's own words begin with the reason already.
@@ -91,7 +112,7 @@ pub(super) fn with_letters(judged: Judged, parked: u64, unread: u64) -> Judged {
             "UNREADABLE: {unread} deliveries can't be read by this version: update this node, then `jembatan dead-letters retry --all`"
         ),
         (parked, _) => format!(
-            "PARKED: deciding {parked} submissions failed: look at `jembatan dead-letters list`, then `retry` or `drop`"
+            "PARKED: deciding {parked} submissions failed: look at `jembatan dead-letters list --config FILE`, then `retry` or `drop`"
         ),
     };
     Judged {
@@ -220,6 +241,39 @@ mod tests {
         }
         let cut = judged(Verdict::Disconnected);
         assert_eq!(with_letters(cut.clone(), 2, 3), cut);
+    }
+
+    /// Scenario: a lost link, seen from the node, where nothing or three entries wait,
+    /// and from the hub.
+    /// Guarantee: why, since when, what waits and what is done about it.
+    #[test]
+    fn a_lost_link_says_what_waits_and_what_to_do() {
+        let mut link = LinkState::new(Micros(0));
+        let why = "the hub at hub:1 can't be reached".to_owned();
+        link.enter(Phase::Disconnected { why }, Micros(7_000_000));
+        let now = Micros(90_000_000);
+        let calm = judge(Some(&link), &heads(None), false, now);
+        assert_eq!(
+            (calm.verdict, calm.since),
+            (Verdict::Disconnected, Some(Micros(7_000_000)))
+        );
+        assert!(
+            calm.explanation
+                .starts_with("the hub at hub:1 can't be reached; ")
+        );
+        assert!(
+            calm.explanation
+                .ends_with("by itself, at most a minute apart")
+        );
+        let mut waiting = heads(Some(30_000_000));
+        waiting.submissions.position = 3;
+        let told = judge(Some(&link), &waiting, false, now).explanation;
+        assert!(told.contains("3 wait here, the oldest for 60 s"), "{told}");
+        let told = judge(Some(&link), &waiting, true, now).explanation;
+        assert!(
+            told.contains("is it running, and is its line good?"),
+            "{told}"
+        );
     }
 
     /// Scenario: a link that says "connected" while nothing is heard, or while

@@ -354,7 +354,9 @@ impl Enrolment {
 
     /// Whether this hub has issued a party's certificate: its CA of today has
     /// signed it, or it stands among those that were issued to the party, by the
-    /// CA that stood here before. It has been verified either way.
+    /// CA that stood here before. It has been verified either way. Whoever holds
+    /// the key of another CA that is trusted can give a certificate of its own any
+    /// serial number, so that alone counts only where nothing else was kept.
     async fn has_issued(
         &self,
         signer: &Signer,
@@ -364,10 +366,11 @@ impl Enrolment {
         if signer.has_issued(&peer.certificate, self.now()) {
             return Ok(true);
         }
+        let digest = Digest::of(&peer.certificate);
         let issued = self.store.issued_to(party).await?;
-        Ok(issued
-            .iter()
-            .any(|known| known.serial == peer.identity.serial))
+        Ok(issued.iter().any(|known| {
+            known.serial == peer.identity.serial && known.digest.is_none_or(|kept| kept == digest)
+        }))
     }
 
     /// The party of a certificate that is good at this moment.
@@ -397,6 +400,7 @@ impl Enrolment {
         } = &signed.identity;
         IssuedCertificate {
             serial: serial.clone(),
+            digest: signed.chain.first().map(|leaf| Digest::of(leaf)),
             party: party.clone(),
             issued_at: self.now(),
             ends_at: *not_after,

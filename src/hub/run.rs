@@ -23,7 +23,7 @@ use crate::{
         settle_work, tokens,
     },
     runtime::{Clock, OnEnd, Stage, Stages, Tasks},
-    store::{HubStore, Registry, StoreError},
+    store::{DirectoryChange, HubStore, Registry, StoreError},
     transport::{Listener, ListenerOptions, LiveConnections, Refusals},
     wire::v1,
 };
@@ -479,27 +479,33 @@ async fn register(store: &dyn HubStore, config: &HubConfig) -> Result<(), HubErr
             directory
         }
     };
+    let mut change = DirectoryChange::default();
     for mut party in directory.parties.into_values() {
         // The file says "enabled" by default: whom an operator has disabled
         // since must not come back with a restart.
         let before = known.parties.get(&party.id);
         party.enabled &= before.is_none_or(|before| before.enabled);
-        if known.parties.get(&party.id) != Some(&party) {
-            store.put_party(party).await?;
+        if before != Some(&party) {
+            change.parties.push(party);
         }
     }
     for mut institution in directory.institutions.into_values() {
         let before = known.institutions.get(&institution.code);
         institution.enabled &= before.is_none_or(|before| before.enabled);
-        if known.institutions.get(&institution.code) != Some(&institution) {
-            store.put_institution(institution).await?;
+        if before != Some(&institution) {
+            change.institutions.push(institution);
         }
     }
-    if config.directory_file.path.is_some() {
+    let is_same = (&known.categories, &known.rules) == (&directory.categories, &directory.rules);
+    if config.directory_file.path.is_some() && !is_same {
         let categories = directory.categories.into_values().collect();
-        store.put_policy(categories, directory.rules).await?;
+        change.policy = Some((categories, directory.rules));
     }
-    store.set_national(national).await?;
+    change.national = (known.national.as_ref() != Some(&national)).then_some(national);
+    // Whoever starts and changes nothing keeps no other hub from reading on.
+    if change != DirectoryChange::default() {
+        store.change_directory(change).await?;
+    }
     store.retell().await?;
     Ok(())
 }

@@ -57,7 +57,9 @@ pub struct Material {
     roots: Arc<RootCertStore>,
     pub(super) root_certificates: Vec<CertificateDer<'static>>,
     root_names: Vec<String>,
-    crls: Vec<CertificateRevocationListDer<'static>>,
+    /// By the roots and the lists, which all handshakes share: they may be long.
+    pub(super) client_verifier: Arc<dyn ClientCertVerifier>,
+    pub(super) server_verifier: Arc<WebPkiServerVerifier>,
     lists: Vec<Crl>,
     pub(super) provider: Arc<CryptoProvider>,
     /// Which of the roots is above our own certificate, once somebody has asked.
@@ -107,7 +109,9 @@ impl Material {
         for path in &files.crls {
             found.extend(crl::read(path)?);
         }
-        let (crls, lists) = found.into_iter().unzip();
+        let (crls, lists): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+        let roots = Arc::new(roots);
+        let (client_verifier, server_verifier) = verifiers(&roots, crls, &provider)?;
         let key = CertifiedKey::from_der(chain, private, &provider).map_err(|error| {
             IdentityError::new(
                 "KEY_MISMATCH",
@@ -125,10 +129,11 @@ impl Material {
         let material = Self {
             identity,
             key: Arc::new(key),
-            roots: Arc::new(roots),
+            roots,
             root_certificates,
             root_names,
-            crls,
+            client_verifier,
+            server_verifier,
             lists,
             provider,
             own_root: OnceLock::new(),
@@ -170,17 +175,9 @@ impl Material {
     /// handshake, whose certificate [`Presented`] keeps.
     ///
     /// # Errors
-    /// Roots or CRLs can't be used.
+    /// The settings can't be made.
     pub fn server_config(&self) -> Result<(Arc<ServerConfig>, Presented), IdentityError> {
-        let mut verifier =
-            WebPkiClientVerifier::builder_with_provider(self.roots.clone(), self.provider.clone());
-        if !self.crls.is_empty() {
-            verifier = verifier
-                .with_crls(self.crls.clone())
-                .only_check_end_entity_revocation();
-        }
-        let verifier: Arc<dyn ClientCertVerifier> = verifier.build().map_err(unusable)?;
-        let (verifier, presented) = Witness::new(verifier);
+        let (verifier, presented) = Witness::new(self.client_verifier.clone());
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(unusable)?
@@ -196,9 +193,9 @@ impl Material {
     /// [`Presented`] keeps.
     ///
     /// # Errors
-    /// Roots or CRLs can't be used.
+    /// The settings can't be made.
     pub fn client_config(&self) -> Result<(Arc<ClientConfig>, Presented), IdentityError> {
-        let (verifier, presented) = Witness::new(self.server_verifier()?);
+        let (verifier, presented) = Witness::new(self.server_verifier.clone());
         let mut config = ClientConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(unusable)?
@@ -208,17 +205,6 @@ impl Material {
         config.alpn_protocols = vec![b"h2".to_vec()];
         config.resumption = Resumption::disabled();
         Ok((Arc::new(config), presented))
-    }
-
-    fn server_verifier(&self) -> Result<Arc<WebPkiServerVerifier>, IdentityError> {
-        let mut verifier =
-            WebPkiServerVerifier::builder_with_provider(self.roots.clone(), self.provider.clone());
-        if !self.crls.is_empty() {
-            verifier = verifier
-                .with_crls(self.crls.clone())
-                .only_check_end_entity_revocation();
-        }
-        verifier.build().map_err(unusable)
     }
 
     fn check_name(
@@ -279,7 +265,7 @@ impl Material {
                 let name = ServerName::try_from(name.clone()).map_err(|error| {
                     IdentityError::new("WRONG_NAME", format!("{name:?}: {error}"))
                 })?;
-                self.server_verifier()?
+                self.server_verifier
                     .verify_server_cert(leaf, intermediates, &name, &[], at)
                     .map(drop)
             }
@@ -314,6 +300,27 @@ impl Material {
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.key.cert
     }
+}
+
+type Verifiers = (Arc<dyn ClientCertVerifier>, Arc<WebPkiServerVerifier>);
+
+fn verifiers(
+    roots: &Arc<RootCertStore>,
+    crls: Vec<CertificateRevocationListDer<'static>>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Verifiers, IdentityError> {
+    let mut clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
+    let mut servers = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone());
+    if !crls.is_empty() {
+        clients = clients
+            .with_crls(crls.clone())
+            .only_check_end_entity_revocation();
+        servers = servers.with_crls(crls).only_check_end_entity_revocation();
+    }
+    Ok((
+        clients.build().map_err(unusable)?,
+        servers.build().map_err(unusable)?,
+    ))
 }
 
 pub(super) fn moment(now: Micros) -> UnixTime {

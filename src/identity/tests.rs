@@ -434,3 +434,33 @@ async fn a_refused_set_is_tried_again() {
     stop.cancel();
     task.await.unwrap();
 }
+
+/// Scenario: a revocation list of 20,000 certificates; the settings of 400
+/// handshakes are made by it.
+/// Guarantee: the list is read once and shared: they take less time than loading
+/// the set took, not 400 times as long.
+#[test]
+fn a_long_list_is_read_once() {
+    const HANDSHAKES: u32 = 400;
+    let lab = lab();
+    let serials: Vec<(String, i64)> = (0..20_000_u32)
+        .map(|n| (format!("41{n:030x}"), now().0))
+        .collect();
+    let kept = serde_json::json!({"number": 1, "serials": serials});
+    fs::write(lab.at("ca/revoked.json"), kept.to_string()).unwrap();
+    lab.authority.revoke("42", now()).unwrap();
+    let files = Files {
+        crls: vec![lab.at("ca/crl.pem")],
+        ..lab.issue("pemda-33")
+    };
+    let began = std::time::Instant::now();
+    let material = load(&files, "pemda-33", now()).unwrap();
+    let loading = began.elapsed();
+    let began = std::time::Instant::now();
+    for _ in 0..HANDSHAKES / 2 {
+        material.server_config().unwrap();
+        material.client_config().unwrap();
+    }
+    let making = began.elapsed();
+    assert!(making < loading * 2, "{making:?}, loading took {loading:?}");
+}

@@ -27,8 +27,6 @@ use super::{envelope::Envelope, side::Side, software, state::LinkState};
 const COME_BACK_MS: u32 = 1_000;
 /// How long a peer that was fenced stays away.
 const FENCED_MS: u32 = 60_000;
-/// How often a link looks by itself whether there is something new.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Longest wait for a line that takes no frame any more.
 const LINE_STUCK: Duration = Duration::from_secs(60);
 
@@ -111,7 +109,7 @@ impl<S: Side, I: Envelope, O: Envelope> Driver<S, I, O> {
     /// keeps room for, twice, for as long as the session lives.
     pub(super) async fn run(mut self: Box<Self>) -> LinkEnd {
         let mut changes = self.side.store().watch(self.side.party());
-        let mut look = tokio::time::interval(LOOK_EVERY);
+        let mut look = tokio::time::interval(self.side.store().look_every());
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut stop = self.stop.clone();
         let mut stop_told = false;

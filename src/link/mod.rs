@@ -17,7 +17,7 @@ mod state;
 pub use drive::LinkEnd;
 pub use envelope::Answer;
 pub use headers::WireHeaders;
-pub use node::{Admitted, NodeLink, admit, open_frame, prepare, run_admitted, run_node};
+pub use node::{Admitted, NodeLink, admit, open_frame, prepare, run_admitted, run_node, serves};
 pub use renew::{RenewError, renew_certificate};
 pub use serve::{HubLink, HubSession, OpenRefused, answer, first_frame, hub_session, open_hub};
 pub use state::{LinkAlarm, LinkState, Phase};

@@ -8,7 +8,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Streaming, transport::Channel};
+use tonic::{Code, Status, Streaming, transport::Channel};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 use crate::{
     domain::{HUB_MESSAGE_BYTES, Micros, PartyId},
@@ -18,7 +21,10 @@ use crate::{
     },
     runtime::{Clock, random_unit},
     store::{AdapterStore, Heads, StoreError},
-    wire::{self, v1},
+    wire::{
+        self,
+        v1::{self, exchange_service_server::SERVICE_NAME},
+    },
 };
 
 use super::{
@@ -60,6 +66,31 @@ pub struct NodeLink {
 pub struct Admitted {
     inbound: Streaming<v1::ExchangeResponse>,
     outbound: mpsc::Sender<v1::ExchangeRequest>,
+}
+
+/// Asks the hub whether it can take what a link brings. A hub whose store is
+/// broken goes on speaking TLS and lets streams in, and ends them at `Open`:
+/// whoever has a session that runs elsewhere asks this before it gives that one
+/// up. A hub that keeps no health of its exchange is taken at its word.
+///
+/// # Errors
+/// It can't, or says nothing.
+pub async fn serves(channel: Channel) -> Result<(), LinkEnd> {
+    let request = HealthCheckRequest {
+        service: SERVICE_NAME.to_owned(),
+    };
+    let mut client = HealthClient::new(channel);
+    match timeout(ADMITTED, client.check(request)).await {
+        Ok(Ok(answer)) if answer.get_ref().status() == ServingStatus::Serving => Ok(()),
+        Ok(Ok(_)) => Err(LinkEnd::Status(Box::new(Status::unavailable(
+            "the hub's own health says that it can't serve links now",
+        )))),
+        Ok(Err(status)) if matches!(status.code(), Code::Unimplemented | Code::NotFound) => Ok(()),
+        Ok(Err(status)) => Err(LinkEnd::Status(Box::new(status))),
+        Err(_) => Err(LinkEnd::Broken(
+            "the hub did not say in time whether it serves".to_owned(),
+        )),
+    }
 }
 
 /// Asks the hub to let a new stream in, beside one that is running. The caller
@@ -287,6 +318,7 @@ async fn drive(
     outbound: mpsc::Sender<v1::ExchangeRequest>,
 ) -> LinkEnd {
     let now = Micros(link.clock.now_micros());
+    tracing::info!(event = "link_connected", party = %link.party, hub = opened.software);
     link.state.send_modify(|state| {
         state.enter(Phase::Connected, now);
         state.last_heard = Some(now);

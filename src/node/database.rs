@@ -6,7 +6,7 @@ use crate::{
     config::{CommitLevel, StoreConfig},
     store::{
         StoreError,
-        postgres::{Settings, SynchronousCommit, is_reachable},
+        postgres::{Settings, SynchronousCommit, is_reachable, read_password},
     },
 };
 
@@ -33,21 +33,13 @@ pub async fn reached(store: Option<&StoreConfig>) -> Result<(), StoreError> {
 /// # Errors
 /// The file with the password can't be read.
 pub fn database(config: &StoreConfig) -> Result<Settings, StoreError> {
-    let password = match &config.password_file {
-        None => None,
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                StoreError::Invalid(format!(
-                    "the password file {} can't be read: {error}",
-                    path.display()
-                ))
-            })?;
-            Some(text.trim_end_matches(['\r', '\n']).to_owned().into())
-        }
-    };
+    // Here it is said at once; a line reads it anew.
+    if let Some(path) = &config.password_file {
+        read_password(path)?;
+    }
     Ok(Settings {
         url: config.url.clone(),
-        password,
+        password_file: config.password_file.clone(),
         roots: config.roots.clone(),
         certificate: config.certificate.clone(),
         key: config.key.clone(),

@@ -39,6 +39,9 @@ pub struct InvitationUse {
 pub struct IssuedCertificate {
     /// Serial number, lower-case hex without leading zeros.
     pub serial: String,
+    /// SHA-256 of the certificate; `None`: issued by a version that did not keep
+    /// it.
+    pub digest: Option<Digest>,
     /// The party that it names.
     pub party: PartyId,
     /// Issued then.

@@ -9,6 +9,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    ops::RangeInclusive,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -296,7 +297,12 @@ impl Memory {
 #[derive(Default)]
 pub(super) struct Expected {
     by_event: Mutex<HashMap<EventId, Vec<oneshot::Sender<Decision>>>>,
+    /// Positions that were taken over from the hub, with their epoch: nobody who
+    /// waits in this process has handed those over.
+    adopted: Mutex<HashMap<PartyId, Vec<Adopted>>>,
 }
+
+type Adopted = (u64, RangeInclusive<u64>);
 
 impl Expected {
     pub(super) fn wait(&self, event: &EventId) -> oneshot::Receiver<Decision> {
@@ -313,11 +319,34 @@ impl Expected {
         told
     }
 
+    /// These positions of a journal are the hub's: what was handed over here goes
+    /// behind them.
+    pub(super) fn adopted(&self, party: &PartyId, epoch: u64, theirs: RangeInclusive<u64>) {
+        if theirs.is_empty() {
+            return;
+        }
+        let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = adopted.entry(party.clone()).or_default();
+        known.retain(|(of, _)| *of == epoch);
+        known.push((epoch, theirs));
+    }
+
     /// Those who wait for what these deliveries bring. What is told of an epoch
-    /// that has ended is about submissions of then: whoever waits now has handed
-    /// over another one, maybe under the same key.
-    pub(super) fn met_by(&self, entries: &[ReceivedEntry], epoch: u64) -> Vec<Met> {
+    /// that has ended, or of what a lost disk held, is about submissions of then:
+    /// whoever waits now has handed over another one, maybe under the same key.
+    pub(super) fn met_by(
+        &self,
+        party: &PartyId,
+        entries: &[ReceivedEntry],
+        epoch: u64,
+    ) -> Vec<Met> {
         let mut met = Vec::new();
+        let adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        let adopted = adopted.get(party).cloned().unwrap_or_default();
+        let is_of_then = |position: u64| {
+            let holds = |(of, theirs): &Adopted| *of == epoch && theirs.contains(&position);
+            adopted.iter().any(holds)
+        };
         let mut by_event = self.by_event.lock().unwrap_or_else(PoisonError::into_inner);
         if by_event.is_empty() {
             return met;
@@ -329,7 +358,10 @@ impl Expected {
             if set.epoch != epoch {
                 continue;
             }
-            for decision in &set.decisions {
+            for (position, decision) in (set.first_position..).zip(&set.decisions) {
+                if is_of_then(position) {
+                    continue;
+                }
                 let waiting = decision.event_id.and_then(|id| by_event.remove(&id));
                 let waiting = waiting.into_iter().flatten();
                 met.extend(waiting.map(|tell| (tell, decision.clone())));

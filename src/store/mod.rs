@@ -18,6 +18,7 @@ mod error;
 mod fence;
 mod judging;
 mod kept;
+mod letters;
 mod memory;
 mod parts;
 mod recovering;
@@ -25,7 +26,7 @@ mod standing;
 mod told;
 mod values;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
@@ -41,11 +42,12 @@ use crate::{
 
 pub use enrolling::{Invitation, InvitationUse, IssuedCertificate, RefusedJoin};
 pub use error::StoreError;
+pub use letters::{LetterKind, LetterName, LetterPlace, LetterQuery};
 pub use recovering::{Recovered, RecoveredParty};
 pub use values::{
-    AcceptBatch, ComplaintRecord, CopyWanted, Counts, DeadLetter, EarlierInbox, EndedEpoch, Heads,
-    HistoryRecord, IncomingEntry, JournalEntry, NewSubmission, Pruned, Receipt, ReceiveBatch,
-    ReceivedEntry, Registry, SessionToken, SubmitRefusal, ToldBefore, UnmappedStatus,
+    AcceptBatch, ComplaintRecord, CopyWanted, Counts, DeadLetter, DirectoryChange, EarlierInbox,
+    EndedEpoch, Heads, HistoryRecord, IncomingEntry, JournalEntry, NewSubmission, Pruned, Receipt,
+    ReceiveBatch, ReceivedEntry, Registry, SessionToken, SubmitRefusal, ToldBefore, UnmappedStatus,
 };
 
 /// What every answer of a store looks like: it comes when the commit is on
@@ -71,6 +73,12 @@ pub trait Store: Send + Sync + 'static {
     /// Changes whenever a commit touches a journal, the consumed mark or a
     /// decision of this party. The value is only a counter.
     fn watch(&self, party: &PartyId) -> watch::Receiver<u64>;
+
+    /// How often whoever watches looks by itself whether something has changed,
+    /// in case it was not told: seldom, where the store itself looks for all.
+    fn look_every(&self) -> Duration {
+        Duration::from_secs(1)
+    }
 
     /// Where this party's journals stand. A party that the store has never
     /// seen stands at epoch 0 (adapter) or in a fresh epoch (hub), at 0.
@@ -186,6 +194,11 @@ pub trait Store: Send + Sync + 'static {
         after: u64,
         limit: usize,
     ) -> Answer<'_, Vec<DeadLetter>>;
+
+    /// What a person may have to look at here and this name means, in the order of
+    /// the journals: whatever was rejected or parked, and deliveries that this node
+    /// could not read; these by their place only.
+    fn letters_named(&self, name: &LetterName) -> Answer<'_, Vec<DeadLetter>>;
 
     /// How many deliveries of this party the node could not read and nobody has
     /// settled, counted up to 1 000; 0 at a hub.
@@ -325,30 +338,55 @@ pub trait HubStore: Store {
     /// at once.
     fn registry(&self) -> watch::Receiver<Arc<Registry>>;
 
-    /// Adds or replaces a party.
-    fn put_party(&self, party: Party) -> Answer<'_, ()>;
-
-    /// Adds or replaces an institution. If another party reads for it now, that
-    /// party is told its open complaints, with their whole history, and the one
-    /// before is told nothing later.
+    /// Changes the directory in one commit, however many parties and institutions
+    /// it names. If another party reads for an institution now, or one that may
+    /// read from now on and might not before, that party is told its open
+    /// complaints, with their whole history, and the one before is told nothing
+    /// later.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] if its party is not registered.
-    fn put_institution(&self, institution: Institution) -> Answer<'_, ()>;
+    /// [`StoreError::Invalid`], and nothing has changed, if the party of an
+    /// institution is not registered, or a rule names an unknown institution.
+    fn change_directory(&self, change: DirectoryChange) -> Answer<'_, ()>;
+
+    /// Adds or replaces a party: see [`HubStore::change_directory`].
+    fn put_party(&self, party: Party) -> Answer<'_, ()> {
+        self.change_directory(DirectoryChange {
+            parties: vec![party],
+            ..DirectoryChange::default()
+        })
+    }
+
+    /// Adds or replaces an institution: see [`HubStore::change_directory`].
+    fn put_institution(&self, institution: Institution) -> Answer<'_, ()> {
+        self.change_directory(DirectoryChange {
+            institutions: vec![institution],
+            ..DirectoryChange::default()
+        })
+    }
 
     /// Tells open complaints to whoever reads for their institutions now, where
     /// a registration has changed: what a stop in between left undone. Done by
-    /// [`HubStore::put_institution`] itself.
+    /// [`HubStore::change_directory`] itself.
     fn retell(&self) -> Answer<'_, ()>;
 
-    /// Adds or replaces categories and replaces the routing rules.
-    ///
-    /// # Errors
-    /// [`StoreError::Invalid`] if a rule names an unknown institution.
-    fn put_policy(&self, categories: Vec<Category>, rules: Vec<RoutingRule>) -> Answer<'_, ()>;
+    /// Replaces the categories and the routing rules: see
+    /// [`HubStore::change_directory`].
+    fn put_policy(&self, categories: Vec<Category>, rules: Vec<RoutingRule>) -> Answer<'_, ()> {
+        self.change_directory(DirectoryChange {
+            policy: Some((categories, rules)),
+            ..DirectoryChange::default()
+        })
+    }
 
-    /// The party that reads for national triage.
-    fn set_national(&self, party: PartyId) -> Answer<'_, ()>;
+    /// The party that reads for national triage: see
+    /// [`HubStore::change_directory`].
+    fn set_national(&self, party: PartyId) -> Answer<'_, ()> {
+        self.change_directory(DirectoryChange {
+            national: Some(party),
+            ..DirectoryChange::default()
+        })
+    }
 
     /// Revokes a certificate by its serial number (lower-case hex).
     fn revoke(&self, serial: String, note: String, now: Micros) -> Answer<'_, ()>;

@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use crate::{
     domain::{
-        ComplaintId, Decision, DeliveryRecord, Digest, Directory, Event, EventHeader, EventId,
-        InstitutionCode, Micros, Part, PartyId, Progress, Reference, Status, SystemName,
-        TrackingId, Unreadable,
+        Category, ComplaintId, Decision, DeliveryRecord, Digest, Directory, Event, EventHeader,
+        EventId, Institution, InstitutionCode, Micros, Part, Party, PartyId, Progress, Reference,
+        RoutingRule, Status, SystemName, TrackingId, Unreadable,
     },
     exchange::{Entry, Place},
 };
@@ -260,6 +260,20 @@ pub struct Registry {
     pub directory: Directory,
     /// Serial numbers, lower-case hex without leading zeros.
     pub revoked_serials: BTreeSet<String>,
+}
+
+/// Changes of the directory that are made together: all of them, or none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DirectoryChange {
+    /// Parties that are added or replaced.
+    pub parties: Vec<Party>,
+    /// Institutions that are added or replaced, by parties of before or of this
+    /// change.
+    pub institutions: Vec<Institution>,
+    /// The categories and the routing rules from now on; `None`: as before.
+    pub policy: Option<(Vec<Category>, Vec<RoutingRule>)>,
+    /// The party that reads for national triage from now on; `None`: as before.
+    pub national: Option<PartyId>,
 }
 
 /// A complaint as one party may see it at this node.

@@ -283,7 +283,7 @@ async fn finish(
         let config = material.server_config(protocol).ok()?;
         let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
         let accept = hello.await.ok()?.into_stream(config);
-        answered(slots, accept).await?.ok()
+        answered(slots, || (), accept).await?.ok()
     };
     match timeout(HANDSHAKE, work).await {
         Ok(Some(stream)) => Some(Box::new(stream)),

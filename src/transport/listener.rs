@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Resource, getrlimit};
 use rustls_pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
@@ -47,22 +48,40 @@ pub struct ListenerOptions {
     /// Hellos that are answered at once: that is what costs CPU.
     pub max_handshakes: usize,
     /// Handshakes under way from one address; beyond it those that stall are
-    /// cut, and beyond four times as many the oldest, stalled or not.
+    /// cut, and beyond four times as many one of them, stalled or not. An IPv6
+    /// network (/64) counts as an address, and its site (/48) has no more.
     pub max_pending_per_address: usize,
+    /// Handshakes under way from all addresses together; beyond it one of them
+    /// is cut. The other connections are for those who are inside.
+    pub max_pending: usize,
     /// Longest handshake.
     pub handshake_timeout: Duration,
 }
 
 impl Default for ListenerOptions {
     fn default() -> Self {
+        let max_connections = connections_for(getrlimit(Resource::Nofile).current);
         Self {
-            max_connections: 4_096,
+            max_connections,
             max_handshakes: places(),
-            // A sixteenth of the connections.
-            max_pending_per_address: 256,
+            max_pending_per_address: max_connections / 16,
+            max_pending: max_connections / 2,
             handshake_timeout: Duration::from_secs(10),
         }
     }
+}
+
+/// So many connections at most.
+const MOST_CONNECTIONS: u64 = 4_096;
+/// Files that a node opens beside its links: its store, doors, logs, libraries.
+const FILES_BESIDE: u64 = 200;
+
+/// As many as this process may have open, without what it needs beside them: no
+/// crowd of callers shall keep the store from opening a file.
+fn connections_for(files: Option<u64>) -> usize {
+    let files = files.unwrap_or(u64::MAX);
+    let left = files.saturating_sub(FILES_BESIDE).max(files / 2);
+    left.clamp(1, MOST_CONNECTIONS) as usize
 }
 
 /// Who is at the other end of a connection.
@@ -221,7 +240,10 @@ impl Listener {
     async fn accept(self, ready: mpsc::Sender<io::Result<Connection>>, stop: CancellationToken) {
         let connections = Arc::new(Semaphore::new(self.options.max_connections));
         let places = Arc::new(Semaphore::new(self.options.max_handshakes));
-        let pending = Pending::new(self.options.max_pending_per_address);
+        let pending = Pending::new(
+            self.options.max_pending_per_address,
+            self.options.max_pending,
+        );
         loop {
             let next = async {
                 let permit = connections.clone().acquire_owned().await;
@@ -321,7 +343,7 @@ impl Handshake {
         turn: Turn,
     ) -> Option<Connection> {
         let shaken = tokio::select! {
-            shaken = timeout(self.longest, self.shake_hands(stream)) => match shaken {
+            shaken = timeout(self.longest, self.shake_hands(stream, &turn)) => match shaken {
                 Ok(shaken) => shaken,
                 Err(_) => Err((self.too_slow(), None)),
             },
@@ -370,9 +392,14 @@ impl Handshake {
 
     /// The verified connection and who it is; else why not, and the socket, so
     /// that the alert reaches the caller.
-    async fn shake_hands(&self, stream: Stream) -> Result<Caller, (Refusal, Option<Stream>)> {
+    async fn shake_hands(
+        &self,
+        stream: Stream,
+        turn: &Turn,
+    ) -> Result<Caller, (Refusal, Option<Stream>)> {
         let refused = |reason, why: String| Err((Refusal { reason, why }, None));
         let hello = hello(stream).await?;
+        turn.moved();
         let comes_to_join = comes_to_join(&hello);
         let is_visitor = comes_to_join && self.visitors.is_some();
         let found = match is_visitor {
@@ -387,7 +414,7 @@ impl Handshake {
             Err(error) => return refused(error.reason, error.why),
         };
         let accept = hello.into_stream(config).into_fallible();
-        let stream = match answered(&self.places, accept).await {
+        let stream = match answered(&self.places, || turn.moved(), accept).await {
             None => return refused("HUB_STOPS", "this hub is stopping".to_owned()),
             Some(Ok(stream)) => stream,
             Some(Err((error, stream))) => {
@@ -428,7 +455,7 @@ impl Handshake {
 fn crowded() -> Refusal {
     Refusal {
         reason: "TOO_MANY_HANDSHAKES",
-        why: "its address has more unfinished handshakes than one may have, and this was the oldest of them: somebody there opens connections or holds them open, or the line is very slow".to_owned(),
+        why: "its address, or all of them together, have more unfinished handshakes than they may, and in this one nothing has moved for longest: somebody opens connections or holds them open, or the line is very slow".to_owned(),
     }
 }
 
@@ -436,4 +463,20 @@ async fn linger(mut stream: Stream) {
     let _ = stream.shutdown().await;
     let mut rest = stream.take(LINGER_BYTES);
     let _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scenario: a process that may open many files, as many as a shell gives, or
+    /// next to none.
+    /// Guarantee: connections leave files over for whatever else a node opens.
+    #[test]
+    fn connections_leave_files_for_the_store() {
+        assert_eq!(connections_for(None), 4_096);
+        assert_eq!(connections_for(Some(65_536)), 4_096);
+        assert_eq!(connections_for(Some(1_024)), 824);
+        assert_eq!(connections_for(Some(256)), 128);
+    }
 }

@@ -16,7 +16,7 @@ use tonic_health::pb::{
 
 use crate::{
     doors::{curl, has, run},
-    support::{Node, World, eventually, missing, now},
+    support::{Node, World, complaint, eventually, missing, now, submit},
 };
 
 async fn door_health(node: &Node) -> HealthClient<Channel> {
@@ -69,9 +69,11 @@ fn problem(ready: &Value, name: &str) -> String {
 }
 
 /// Scenario: another program holds the store's file, so that the node can't
-/// write; somebody watches the gateway service; then it lets go.
-/// Guarantee: the watcher is told NOT_SERVING, and SERVING again afterwards;
-/// /readyz names the store; sync health, which tells of such trouble, stays.
+/// write; somebody watches the gateway service, somebody hands over; then it lets
+/// go, and the same is handed over again.
+/// Guarantee: the watcher is told NOT_SERVING, and SERVING again afterwards; the
+/// caller is told that nothing was stored, and may send it again; /readyz names the
+/// store; sync health, which tells of such trouble, stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_cannot_write_turns_the_door_red() {
     if !has("curl") {
@@ -107,9 +109,17 @@ async fn a_store_that_cannot_write_turns_the_door_red() {
         ServingStatus::Serving
     );
 
+    let mut gateway = city.gateway().await;
+    let refused = gateway.submit(submit(complaint("H-1"), 0)).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused:?}");
+
     other.execute_batch("ROLLBACK").unwrap();
     let green = tokio::time::timeout(Duration::from_secs(60), told()).await;
     assert_eq!(green.unwrap(), ServingStatus::Serving);
+    let again = gateway.submit(submit(complaint("H-1"), 0)).await.unwrap();
+    let again = again.into_inner().receipt.unwrap();
+    assert!(!again.repeated_handover, "nothing was stored");
 }
 
 /// Scenario: the hub's key file is damaged while it runs, then repaired; a

@@ -279,16 +279,20 @@ async fn overload_is_refused_and_safe_to_retry() {
     assert_eq!(code, 200, "{stored}");
     let (code, again) = curl(&["-H", json_type, "-d", &second, &url]);
     assert_eq!(code, 200, "{again}");
+    let again = gateway.submit(submit(complaint("O-3"), 0)).await.unwrap();
+    let again = again.into_inner().receipt.unwrap();
+    assert!(!again.repeated_handover, "nothing of it was stored");
 }
 
-/// Scenario: a hub that takes one session; a second party comes, and the first
-/// one leaves.
-/// Guarantee: the second is told that nothing was processed, keeps its door
-/// open; a party that has its session may renew it.
+/// Scenario: a hub that takes one session; a second party comes, the first renews
+/// its session, then leaves.
+/// Guarantee: the second is told that the hub takes no more, and keeps its door
+/// open; a party that has its session may renew it; when it has left the second
+/// gets in by itself and what it kept arrives, once.
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_have_a_maximum() {
     let world = World::with_hub("[session]\nmax_sessions = 1");
-    let first = world.adapter("pemda-33.74");
+    let mut first = world.adapter("pemda-33.74");
     let verdict = async |node: &crate::support::Node, party: &str| {
         v1::Verdict::try_from(node.sync(party).await.verdict).unwrap()
     };
@@ -308,6 +312,14 @@ async fn sessions_have_a_maximum() {
     eventually("the first has renewed its session", || async {
         first.log().contains("tls_reloaded")
             && verdict(&first, "pemda-33.74").await == v1::Verdict::Healthy
+    })
+    .await;
+    let place = world.hub.place("pemda-33", v1::Journal::Submissions).await;
+    assert_eq!(place.position, 0, "not processed");
+    assert!(first.stop());
+    eventually("the second is in, and what it kept is there", || async {
+        let place = world.hub.place("pemda-33", v1::Journal::Submissions).await;
+        place.position == 1 && verdict(&second, "pemda-33").await == v1::Verdict::Healthy
     })
     .await;
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     hostile_link::{Attacker, entries_of, garbage},
     support::{
-        Node, World, all_items, complaint, connected, eventually, now, same_at_both_ends, submit,
+        Node, World, all_items, complaint, connected, eventually, same_at_both_ends, submit,
         submit_many,
     },
 };
@@ -151,14 +151,12 @@ async fn a_clock_off_by_ten_minutes_changes_nothing_but_the_skew() {
         let channel = tonic::transport::Channel::from_shared(uri).unwrap();
         let channel = channel.connect().await.unwrap();
         let mut door = v1::gateway_service_client::GatewayServiceClient::new(channel);
-        let mut before = 0;
         for n in 0..20 {
             let request = submit(complaint(&format!("T-{n}")), 30_000);
             let receipt = door.submit(request).await.unwrap().into_inner();
             let receipt = receipt.receipt.unwrap();
             assert_eq!(receipt.progress, v1::Progress::Accepted as i32);
             assert_eq!(receipt.repeated_handover, filed > 0, "T-{n}");
-            before = before.max(n);
         }
         filed += 20;
         eventually("the hub shows the skew", || async {
@@ -250,5 +248,4 @@ async fn a_queue_of_release_0_1_drains_after_an_upgrade() {
         assert!(receipt.repeated_handover, "{receipt:?}");
         assert_eq!(receipt.progress, v1::Progress::Accepted as i32);
     }
-    assert!(now().0 > 0);
 }

@@ -290,6 +290,7 @@ fn texts(of: &str, name: &str) -> &'static [&'static str] {
         ("Sealed", "scheme") => &["age-x25519"],
         ("Sealed", "key_ids") => &["kunci-1", "kunci-2"],
         (_, "which") => &["pemda-33.74/12", "d796c993-73f8-8a4d-bbd9-50feae044c33"],
+        (_, "not_found") => &["pemda-33.74/1790000000/13"],
         (_, "title") => &["Jalan berlubang"],
         (_, "body") => &["Sudah sebulan jalan di depan pasar berlubang."],
         ("Reporter", "address") => &["Jalan Contoh 9, Semarang"],

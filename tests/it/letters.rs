@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cli::{at, jembatan, verdict},
+    cli::{Said, at, jembatan, verdict},
     kill::{decisions, items},
     support::{Node, World, complaint, eventually, now, submit},
 };
@@ -202,6 +202,107 @@ async fn a_hub_settles_what_it_had_parked() {
     assert!(items(&city).await.is_empty(), "it went to triage");
 }
 
+/// Scenario: at a hub something is parked at position 1, its operator begins a new
+/// epoch, and something is parked at position 1 again; the operator settles
+/// `pemda-33/1`, then one of the names that the refusal gives together with one that
+/// is not there. A node has two deliveries at position 1 that it could not read, and
+/// its operator gives up `pemda-33/1`.
+/// Guarantee: a place that may mean two letters is refused at both, with both names,
+/// and nothing is settled; so `show`. With the epoch exactly one is settled, and what
+/// is not there is said: exit code 3.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_may_mean_two_is_refused() {
+    let mut world = World::new();
+    let file = world.directory.path().join("hub.toml");
+    let config = ["--config", path(&file)];
+    assert!(world.hub.stop());
+    park(&world, &["L-1"]).await;
+    jembatan(&[&["recover"], &config[..]].concat()).good();
+    park(&world, &["L-2"]).await;
+    world.hub.start_again();
+    let hub = &world.hub;
+    let list = [&["dead-letters", "list", "--output", "json"], &config[..]].concat();
+    let mut names: Vec<String> = jembatan(&list)
+        .good()
+        .lines()
+        .iter()
+        .map(|letter| letter["which"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+
+    let refused = |run: &Said| {
+        assert_eq!(run.code, 1, "{}", run.err);
+        assert!(
+            names.iter().all(|name| run.err.contains(name)),
+            "{}",
+            run.err
+        );
+    };
+    let drop = [
+        "dead-letters",
+        "drop",
+        "--note",
+        "Uji coba.",
+        "--output",
+        "json",
+    ];
+    refused(&at(hub, &[&drop[..], &["pemda-33/1"]].concat()));
+    refused(&at(
+        hub,
+        &[&drop[..], &["pemda-33/1", "--dry-run"]].concat(),
+    ));
+    refused(&at(hub, &["dead-letters", "retry", "pemda-33/1"]));
+    refused(&jembatan(
+        &[&["dead-letters", "show", "pemda-33/1"], &config[..]].concat(),
+    ));
+    assert_eq!(
+        jembatan(&list).good().lines().len(),
+        2,
+        "nothing is settled"
+    );
+    let name = names.remove(0);
+    let one = at(hub, &[&drop[..], &[&name, "pemda-33/99"]].concat());
+    assert_eq!(one.code, 3, "{}", one.err);
+    assert!(one.err.contains("pemda-33/99"), "{}", one.err);
+    assert_eq!(one.lines().len(), 1);
+    let left = jembatan(&[&list[..], &["--kind", "parked"]].concat())
+        .good()
+        .lines();
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0]["which"], names[0].as_str());
+    let shown = jembatan(&[&["dead-letters", "show", &names[0]], &config[..]].concat());
+    assert_eq!(shown.good().lines()[0]["which"], names[0].as_str());
+    let last = at(hub, &[&drop[..], &["pemda-33/1"]].concat())
+        .good()
+        .lines();
+    assert_eq!(last[0]["settled"], true, "one is left, so it is meant");
+
+    let mut province = world.adapter(PROVINCE);
+    eventually("both decisions are there", || async {
+        decisions(&province).await.len() >= 2
+    })
+    .await;
+    assert!(province.stop());
+    let store = world.directory.path().join("pemda-33-data/jembatan.db");
+    let database = rusqlite::Connection::open(store).unwrap();
+    database
+        .execute_batch(
+            "INSERT INTO journal (id, party, direction, epoch) VALUES (77, 'pemda-33', 2, 5); \
+             INSERT INTO delivery (id, stored_at, header) SELECT (77 << 36) | 1, 5, x'ff'; \
+             INSERT INTO unread SELECT id, 'pemda-33' FROM delivery WHERE id & 0xfffffffff = 1;",
+        )
+        .unwrap();
+    std::mem::drop(database);
+    province.start_again();
+    assert_eq!(letters(&province).await.1, 2);
+    let twice = at(&province, &[&drop[..], &["pemda-33/1"]].concat());
+    assert_eq!(twice.code, 1, "{}", twice.err);
+    assert!(twice.err.contains("pemda-33/5/1"), "{}", twice.err);
+    assert_eq!(letters(&province).await.1, 2, "nothing is settled");
+    at(&province, &[&drop[..], &["pemda-33/5/1"]].concat()).good();
+    assert_eq!(letters(&province).await.1, 1);
+}
+
 /// Scenario: a node whose version could not read the delivery with the decision
 /// on a filing is updated (its store is made to look like that); a node that has
 /// nothing to settle, and a door at which nobody listens, are asked as well.
@@ -248,7 +349,12 @@ async fn a_node_reads_what_it_could_not_read_before() {
     assert!(nothing.contains("nothing is to be settled"), "{nothing}");
     assert!(province.stop());
     let alone = at(&province, &retry);
-    assert!(alone.err.contains("is the node running?"), "{}", alone.err);
+    let words = ["by the node itself", "is it running"];
+    assert!(
+        words.iter().all(|word| alone.err.contains(word)),
+        "{}",
+        alone.err
+    );
 }
 
 struct Shifted(i64);

@@ -2,16 +2,19 @@
 
 use std::{
     collections::BTreeSet,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use jembatan::{
     domain::PartyId,
-    identity::{Authority, Files, Lifetime, Material, Purpose, Subject, TrustDomain, show},
+    identity::{
+        Authority, Files, Lifetime, Material, Purpose, Subject, TrustDomain, show, write_new,
+    },
     transport::{DialOptions, dial},
     wire::v1::{self, enrolment_service_client::EnrolmentServiceClient},
 };
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, SanType};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -322,9 +325,10 @@ async fn who_may_not_connect_can_not_renew() {
 
 /// Scenario: a party has joined; then the hub gets another CA, whose root
 /// everybody has, and the party renews what the old one issued; somebody renews
-/// a certificate that the old one issued by hand.
+/// a certificate that the old one issued by hand, and one to which it gave the
+/// serial number of the certificate that the hub had issued.
 /// Guarantee: what the hub has issued is renewed by whatever CA it has; what it
-/// has not issued is not.
+/// has not issued is not, whatever its number.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_ca_goes_on_with_what_was_issued() {
     let mut world = enrolling(86_400);
@@ -347,10 +351,19 @@ async fn another_ca_goes_on_with_what_was_issued() {
     let pair = pair(&world, "node", NEW);
     let files = Files {
         certificate: pair.clone(),
-        key: pair,
+        key: pair.clone(),
         roots: world.pki("both.pem"),
         crls: Vec::new(),
     };
+    let forged = forged(&world, &serial(&pair));
+    let forged = Files {
+        certificate: forged.clone(),
+        key: forged,
+        ..files.clone()
+    };
+    let found = reason(renew(&world, forged, NEW).await);
+    let not_ours = (Code::FailedPrecondition, "NOT_FROM_ENROLMENT".to_owned());
+    assert_eq!(found, not_ours);
     renew(&world, files, NEW).await.unwrap();
     assert_eq!(certificates(&world.hub, NEW).len(), 2);
 
@@ -363,8 +376,24 @@ async fn another_ca_goes_on_with_what_was_issued() {
         crls: Vec::new(),
     };
     let found = reason(renew(&world, by_hand, party).await);
-    assert_eq!(
-        found,
-        (Code::FailedPrecondition, "NOT_FROM_ENROLMENT".into())
-    );
+    assert_eq!(found, not_ours);
+}
+
+/// A certificate of the party that has joined, by the CA in `pki`, with a serial
+/// number of somebody's choice.
+fn forged(world: &World, serial: &str) -> PathBuf {
+    let read = |name: &str| std::fs::read_to_string(world.pki(name)).unwrap();
+    let ca = KeyPair::from_pem(&read("ca.key")).unwrap();
+    let issuer = Issuer::from_ca_cert_pem(&read("ca.pem"), ca).unwrap();
+    let mut params = CertificateParams::default();
+    let uri = domain().party_uri(&PartyId::parse(NEW).unwrap());
+    params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
+    params.serial_number = Some(hex::decode(serial).unwrap().into());
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.use_authority_key_identifier_extension = true;
+    let key = KeyPair::generate().unwrap();
+    let made = params.signed_by(&key, &issuer).unwrap();
+    let pair = world.pki("forged.pem");
+    write_new(&pair, &(key.serialize_pem() + &made.pem()), true, true).unwrap();
+    pair
 }

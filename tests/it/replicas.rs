@@ -85,7 +85,11 @@ fn a_hub_says_what_its_database_needs() {
     let refused = jembatan(&["recover", "--config", file]);
     assert!(refused.err.contains("no hub has ever"), "{}", refused.err);
     let list = jembatan(&["dead-letters", "list", "--config", file]).good();
-    assert!(list.out.contains("nothing was refused"), "{}", list.out);
+    assert!(
+        list.out.contains("nothing of this was refused"),
+        "{}",
+        list.out
+    );
     let deep = jembatan(&["store", "check", "--deep", "--config", file]).good();
     assert!(deep.out.contains("is whole"), "{}", deep.out);
 }
@@ -169,7 +173,7 @@ pub(crate) async fn park(url: String, references: &[&str]) {
     let store = PostgresStore::open(Options {
         settings: Settings {
             url,
-            password: None,
+            password_file: None,
             roots: None,
             certificate: None,
             key: None,

@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use tonic::transport::Channel;
 
 /// Longest wait for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn now() -> Micros {
     Micros(SystemClock.now_micros())

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, sync::Arc};
 use base64::Engine as _;
 use jembatan::{
     domain::{Micros, PartyId},
-    identity::{Lifetime, Subject, TrustDomain, show, write_new},
+    identity::{Authority, Lifetime, Subject, TrustDomain, show, write_new},
     wire::v1,
 };
 use tokio::{
@@ -338,6 +338,93 @@ key = "pki/pemda-33.key"
     })
     .await;
     assert_eq!(verdict(&sync(CITY).await), v1::Verdict::Healthy);
+}
+
+/// Scenario: the root is changed while a hub and a node run: the new one is added
+/// to everybody's roots, the node and then the hub get certificates under it, and
+/// the old one is taken out; complaints are handed over all the while. Then
+/// somebody comes with a certificate under the old root.
+/// Guarantee: every complaint is decided within its call, and nobody is refused on
+/// the way; afterwards only the new root opens the port.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_is_changed_without_a_pause() {
+    let world = World::new();
+    let city = world.adapter(CITY);
+    healthy(&city, CITY).await;
+    let filed = std::cell::Cell::new(0);
+    let goes_on = async || {
+        let new = complaint(&format!("C-{}", filed.replace(filed.get() + 1)));
+        let answer = city.gateway().await.submit(submit(new, 20_000)).await;
+        let receipt = answer.unwrap().into_inner().receipt.unwrap();
+        assert_eq!(receipt.progress, v1::Progress::Accepted as i32);
+    };
+    let directory = world.directory.path().join("pki2");
+    let domain = TrustDomain::parse("jembatan.example").unwrap();
+    let second = Authority::init(&directory, &domain, now(), false).unwrap();
+    let root = |path: std::path::PathBuf| std::fs::read_to_string(path).unwrap();
+    let (old, new) = (root(world.pki("ca.pem")), root(directory.join("ca.pem")));
+    let under_the_new = |name: &str, subject: &Subject| {
+        crate::support::issue(&second, name, subject);
+        for ending in ["key", "pem"] {
+            let file = format!("{name}.{ending}");
+            std::fs::copy(directory.join(&file), world.pki(&file)).unwrap();
+        }
+    };
+    let reloaded = |node: &crate::support::Node| events(node, "tls_reloaded").len();
+    let both = async |before: (usize, usize)| {
+        eventually("both have taken the roots over", || async {
+            reloaded(&world.hub) > before.0 && reloaded(&city) > before.1
+        })
+        .await;
+    };
+
+    let before = (reloaded(&world.hub), reloaded(&city));
+    std::fs::write(world.pki("ca.pem"), format!("{old}{new}")).unwrap();
+    both(before).await;
+    goes_on().await;
+    let party = Subject::Party(PartyId::parse(CITY).unwrap());
+    under_the_new(CITY, &party);
+    let serial = show(&world.pki(&format!("{CITY}.pem")), &domain)
+        .unwrap()
+        .0
+        .serial;
+    eventually("the node uses its new certificate", || async {
+        goes_on().await;
+        let opened = events(&world.hub, "session_opened");
+        opened.last().unwrap()["serial"] == serial
+    })
+    .await;
+    let opened = events(&world.hub, "session_opened").len();
+    under_the_new("hub", &Subject::Hub(vec!["localhost".to_owned()]));
+    eventually("the hub uses its new certificate", || async {
+        goes_on().await;
+        events(&world.hub, "session_opened").len() > opened
+    })
+    .await;
+    let before = (reloaded(&world.hub), reloaded(&city));
+    std::fs::write(world.pki("ca.pem"), &new).unwrap();
+    both(before).await;
+    goes_on().await;
+    healthy(&city, CITY).await;
+    assert_eq!(
+        events(&city, "link_refused"),
+        Vec::<serde_json::Value>::new()
+    );
+    assert_eq!(
+        events(&world.hub, "tls_refused"),
+        Vec::<serde_json::Value>::new()
+    );
+
+    world.issue_party("pemda-33");
+    let late = world.adapter_with("late", "pemda-33", |text| {
+        std::fs::write(world.pki("both.pem"), format!("{old}{new}")).unwrap();
+        text.replace("pki/ca.pem", "pki/both.pem")
+    });
+    stands(&late, "pemda-33", v1::Verdict::Refused, "OWN_CERTIFICATE_").await;
+    let refused = events(&world.hub, "tls_refused");
+    assert_eq!(refused[0]["reason"], "UNKNOWN_CA");
+    let counts = world.hub.sync(CITY).await.counts.unwrap();
+    assert_eq!((counts.accepted, counts.rejected), (filed.get(), 0));
 }
 
 /// Issues a certificate that ends in so many seconds.

@@ -17,7 +17,8 @@ use crate::{
 /// Which letters.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Which {
-    /// party/position as the list has it, or an event id; several may be named
+    /// party/epoch/position as the list has it (the epoch may be left out where only one is
+    /// meant), or an event id; several may be named
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     which: Vec<String>,
     /// All that can be settled at this node
@@ -50,17 +51,19 @@ impl Which {
 
     async fn run(self, task: &Task, output: Output) -> anyhow::Result<Done> {
         let mut client = self.door.letters().await.context(
-            "is the node running? It settles its letters itself, at its own door: see --door",
+            "letters are settled by the node itself, while it runs, at its own door (--door)",
         )?;
         let mut done = Vec::new();
+        let mut not_found = Vec::new();
         let mut after = 0;
         loop {
-            let (page, next) = self.page(&mut client, task, after).await?;
-            done.extend(page);
-            if next == 0 {
+            let page = self.page(&mut client, task, after).await?;
+            done.extend(page.dead_letters);
+            not_found.extend(page.not_found);
+            if page.next == 0 {
                 break;
             }
-            after = next;
+            after = page.next;
         }
         anyhow::ensure!(
             !done.is_empty() || self.all,
@@ -69,16 +72,24 @@ impl Which {
             self.which.join(", ")
         );
         print(&done, output)?;
+        if !not_found.is_empty() {
+            eprintln!(
+                "not among what can be settled at this node: {}",
+                not_found.join(", ")
+            );
+        }
         let is_settled = self.dry_run || done.iter().all(|letter| letter.settled);
-        Ok(if is_settled { Done::All } else { Done::Part })
+        let is_all = is_settled && not_found.is_empty();
+        Ok(if is_all { Done::All } else { Done::Part })
     }
 
+    /// Either task has the same answer.
     async fn page(
         &self,
         client: &mut Letters,
         task: &Task,
         after: u64,
-    ) -> anyhow::Result<(Vec<v1::DeadLetter>, u64)> {
+    ) -> anyhow::Result<v1::DropDeadLettersResponse> {
         let selection = Some(v1::DeadLetterSelection {
             which: self.which.clone(),
             party: self.only.clone().unwrap_or_default(),
@@ -90,8 +101,16 @@ impl Which {
                 let request = v1::RetryDeadLettersRequest { selection, dry_run };
                 let answer = client.retry_dead_letters(request).await;
                 answer.map(|found| {
-                    let found = found.into_inner();
-                    (found.dead_letters, found.next)
+                    let v1::RetryDeadLettersResponse {
+                        dead_letters,
+                        next,
+                        not_found,
+                    } = found.into_inner();
+                    v1::DropDeadLettersResponse {
+                        dead_letters,
+                        next,
+                        not_found,
+                    }
                 })
             }
             Task::Drop(note) => {
@@ -101,10 +120,7 @@ impl Which {
                     dry_run,
                 };
                 let answer = client.drop_dead_letters(request).await;
-                answer.map(|found| {
-                    let found = found.into_inner();
-                    (found.dead_letters, found.next)
-                })
+                answer.map(tonic::Response::into_inner)
             }
         };
         answered.map_err(|status| match status.code() {

@@ -6,6 +6,7 @@
 //! with it; only then are settings written.
 
 mod ask;
+mod owner;
 mod settings;
 
 use std::{
@@ -26,6 +27,8 @@ use crate::{
     transport::{DialOptions, Proxy},
     wire::{micros, v1},
 };
+
+use owner::Owner;
 
 use super::{
     Done, now,
@@ -100,11 +103,12 @@ impl Join {
             "{} is there already and is not overwritten: say --force (it is kept as .old), or choose another place with --config",
             self.config.display()
         );
+        let owner = Owner::of(&self.data_dir)?;
         let directory = std::path::absolute(self.data_dir.join("identity"))?;
-        make_directory(&self.data_dir)?;
-        refuse_links(&self.data_dir, &[&directory])?;
-        make_directory(&directory)?;
-        give_to_owner(&self.data_dir, &[&directory])?;
+        owner.doing(|| {
+            make_directory(&self.data_dir)?;
+            Ok(make_directory(&directory)?)
+        })?;
         let party = &invitation.party;
         let pair = directory.join(format!("{party}.pem"));
         let roots = directory.join("roots.pem");
@@ -122,10 +126,9 @@ impl Join {
             hub_name: self.hub_name.clone(),
             time_zone: self.time_zone.clone(),
         };
-        refuse_links(&self.data_dir, &[&pair, &roots, &new_pair, &new_roots])?;
         // What is wrong with what was said here is told before the code is used.
         settings::check(&joined, &self.config)?;
-        let key = self.key(&pair, &new_pair)?;
+        let key = owner.doing(|| self.key(&pair, &new_pair))?;
         let request = request_for(&key, party.as_str())?;
         let ways = self.ways(&invitation)?;
         let (answer, trust_domain) = ask::ask(&ways, &invitation, request).await?;
@@ -139,7 +142,6 @@ impl Join {
                 if skew > 0 { "ahead of" } else { "behind" }
             );
         }
-        keep(&invitation, &answer, &key, (&new_pair, &new_roots))?;
         let files = Files {
             certificate: new_pair.clone(),
             key: new_pair.clone(),
@@ -147,16 +149,20 @@ impl Join {
             crls: Vec::new(),
         };
         let purpose = Purpose::Party(party.clone());
-        let material = Material::load(&files, &purpose, &trust_domain, now()).with_context(|| {
-            format!(
-                "the hub has issued a certificate that can't be used here now (this machine's clock is {} s off the hub's); correct what is wrong and run the same line again",
-                skew / 1_000_000
-            )
+        let material = owner.doing(|| {
+            keep(&invitation, &answer, &key, (&new_pair, &new_roots))?;
+            let material = Material::load(&files, &purpose, &trust_domain, now());
+            let material = material.with_context(|| {
+                format!(
+                    "the hub has issued a certificate that can't be used here now (this machine's clock is {} s off the hub's); correct what is wrong and run the same line again",
+                    skew / 1_000_000
+                )
+            })?;
+            for (new, place) in [(&new_roots, &roots), (&new_pair, &pair)] {
+                put_in_place(new, place)?;
+            }
+            Ok(material)
         })?;
-        give_to_owner(&self.data_dir, &[&new_pair, &new_roots])?;
-        for (new, place) in [(&new_roots, &roots), (&new_pair, &pair)] {
-            put_in_place(new, place)?;
-        }
         let is_unary = answer.mode == v1::PartyMode::Unary as i32;
         ask::try_out(&ways, &material, &trust_domain, is_unary).await?;
         joined.trust_domain = trust_domain;
@@ -229,49 +235,6 @@ fn keep(
     Ok(())
 }
 
-/// Whoever runs this as root reads and writes for the node's own user: the one
-/// whose directory it is. That user can put a link in the place of anything below
-/// it, to a file that only root may read, or to a directory that only root may
-/// write in: links are refused, whoever made them.
-fn refuse_links(data_dir: &Path, paths: &[&Path]) -> anyhow::Result<()> {
-    use std::os::unix::fs::MetadataExt as _;
-    let owner = fs::metadata(data_dir).with_context(|| data_dir.display().to_string())?;
-    let is_own = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == owner.uid());
-    if is_own {
-        return Ok(());
-    }
-    for path in paths {
-        let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
-        anyhow::ensure!(
-            !is_link,
-            "{} is a symbolic link, and {} belongs to another user: put what it leads to in its place, or run this as that user",
-            path.display(),
-            data_dir.display()
-        );
-    }
-    Ok(())
-}
-
-/// What was written for the node's own user is that user's.
-fn give_to_owner(data_dir: &Path, paths: &[&Path]) -> anyhow::Result<()> {
-    use std::os::unix::fs::{MetadataExt as _, lchown};
-    refuse_links(data_dir, paths)?;
-    let owner = fs::metadata(data_dir).with_context(|| data_dir.display().to_string())?;
-    for path in paths {
-        let found = fs::symlink_metadata(path).with_context(|| path.display().to_string())?;
-        if (found.uid(), found.gid()) != (owner.uid(), owner.gid()) {
-            lchown(path, Some(owner.uid()), Some(owner.gid())).with_context(|| {
-                format!(
-                    "{} can't be given to the owner of {}: do this as root, or as that user",
-                    path.display(),
-                    data_dir.display()
-                )
-            })?;
-        }
-    }
-    Ok(())
-}
-
 fn say(
     joined: &Joined,
     answer: &v1::JoinResponse,
@@ -312,43 +275,4 @@ fn say(
             .display()
             .to_string(),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Scenario: root runs `join` for a user whose data directory has a link to
-    /// root's own file where the pair should be; and one to root's directory.
-    /// Guarantee: what the links lead to stays root's, and it is said why.
-    /// (Needs root: nobody else gives files away.)
-    #[test]
-    fn links_are_not_followed() {
-        use std::os::unix::fs::{MetadataExt as _, chown, symlink};
-        let place = tempfile::tempdir().unwrap();
-        let data = place.path().join("data");
-        fs::create_dir(&data).unwrap();
-        if chown(&data, Some(4_242), Some(4_242)).is_err() {
-            return;
-        }
-        let (secret, aside) = (place.path().join("shadow"), place.path().join("etc"));
-        fs::write(&secret, "root's").unwrap();
-        fs::create_dir(&aside).unwrap();
-        let (pair, directory) = (data.join("kl-pu.pem"), data.join("identity"));
-        symlink(&secret, &pair).unwrap();
-        symlink(&aside, &directory).unwrap();
-        for path in [&pair, &directory] {
-            // As that user makes it: the link itself has the right owner.
-            std::os::unix::fs::lchown(path, Some(4_242), Some(4_242)).unwrap();
-            let error = give_to_owner(&data, &[path]).unwrap_err();
-            assert!(error.to_string().contains("symbolic link"), "{error:#}");
-        }
-        for path in [&secret, &aside] {
-            assert_eq!(fs::metadata(path).unwrap().uid(), 0);
-        }
-        let own = data.join("own.pem");
-        fs::write(&own, "").unwrap();
-        give_to_owner(&data, &[&own]).unwrap();
-        assert_eq!(fs::metadata(&own).unwrap().uid(), 4_242);
-    }
 }

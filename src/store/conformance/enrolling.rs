@@ -27,6 +27,7 @@ pub(super) fn used(
 ) -> (IssuedCertificate, Option<InvitationUse>) {
     let certificate = IssuedCertificate {
         serial: serial.to_owned(),
+        digest: Some(Digest::of(serial.as_bytes())),
         party: city(),
         issued_at: at(second),
         ends_at: at(second + 1_000),
@@ -82,11 +83,14 @@ pub(super) async fn a_code_is_used_once(engine: &dyn Engine) {
 
     let renewal = IssuedCertificate {
         invitation: None,
+        digest: None,
         ..used("a", 30, 7, "s7").0
     };
-    assert!(record((renewal, None)).await);
-    let serials = hub.issued_to(&city()).await.unwrap();
-    let serials: Vec<String> = serials.into_iter().map(|issued| issued.serial).collect();
+    assert!(record((renewal.clone(), None)).await);
+    let issued = hub.issued_to(&city()).await.unwrap();
+    assert_eq!(issued[0], renewal, "as an earlier version has kept it");
+    assert_eq!(issued[1], used("a", 12, 7, "s3").0);
+    let serials: Vec<String> = issued.into_iter().map(|issued| issued.serial).collect();
     assert_eq!(serials, ["s7", "s3", "s1"]);
     assert_eq!(hub.issued_to(&province()).await.unwrap(), []);
 }

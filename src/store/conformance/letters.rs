@@ -125,10 +125,10 @@ pub(super) async fn what_was_parked_is_given_up(engine: &dyn Engine) {
     let read = world
         .hub
         .read(&province(), Direction::Submissions, 1, 10, usize::MAX);
-    for entry in read.await.unwrap().into_iter().skip(1).take(1) {
-        let is_kept = |part: &crate::domain::Part| matches!(part.state, PartState::Present(_));
-        assert!(!entry.entry.parts.iter().any(is_kept), "{}", entry.position);
-    }
+    let entry = read.await.unwrap().remove(1);
+    assert_eq!(entry.position, place.1);
+    let is_kept = |part: &crate::domain::Part| matches!(part.state, PartState::Present(_));
+    assert!(!entry.entry.parts.is_empty() && !entry.entry.parts.iter().any(is_kept));
     world.reopen(engine, crate::domain::decide).await;
     let corrected = filing(&province(), "poison", "isi lain", Some("kunci-baru"));
     node_submit(&world, corrected.clone()).await;
@@ -152,7 +152,7 @@ async fn deliver(world: &World, party: &PartyId, entries: Vec<ReceivedEntry>) {
 }
 
 /// What a hub says about an event without saying where its complaint stands.
-fn decided(event: &Event, outcome: Outcome, rejection: Option<Rejection>) -> Decision {
+pub(super) fn decided(event: &Event, outcome: Outcome, rejection: Option<Rejection>) -> Decision {
     Decision {
         outcome,
         event_id: Some(event.event_id),

@@ -6,6 +6,7 @@ mod enrolling;
 mod epochs;
 mod erasing;
 mod letters;
+mod listing;
 mod moving;
 mod opening;
 mod overruling;
@@ -42,6 +43,8 @@ pub(crate) async fn run(engine: &dyn Engine) {
     erasing::nothing_is_kept_of_what_was_rejected(engine).await;
     overruling::the_national_desk_reads_and_overrules(engine).await;
     moving::a_new_reader_gets_what_is_open(engine).await;
+    moving::a_party_that_is_back_gets_what_it_missed(engine).await;
+    moving::a_change_of_the_directory_is_one(engine).await;
     overruling::merging_tells_both_sides(engine).await;
     referring::references_survive_a_lost_disk(engine).await;
     letters::what_was_parked_is_decided_again(engine).await;
@@ -49,6 +52,9 @@ pub(crate) async fn run(engine: &dyn Engine) {
     letters::what_is_final_stays(engine).await;
     letters::who_waits_hears_of_this_epoch(engine).await;
     letters::what_could_not_be_read_is_read_again(engine).await;
+    listing::a_list_is_filtered_and_paged(engine).await;
+    listing::a_place_without_its_epoch_means_several(engine).await;
+    listing::a_node_has_letters_of_two_journals(engine).await;
     pruning::only_what_is_settled_goes(engine).await;
     pruning::what_is_decided_again_waits_again(engine).await;
     pruning::pages_follow_each_other(engine).await;
@@ -57,6 +63,7 @@ pub(crate) async fn run(engine: &dyn Engine) {
     enrolling::what_was_refused_is_kept(engine).await;
     opening::a_lost_disk_comes_back(engine).await;
     opening::what_was_set_aside_goes_again(engine).await;
+    opening::who_waits_hears_nothing_of_the_lost_disk(engine).await;
     epochs::nothing_is_lost_or_told_twice_over_epochs(engine).await;
     epochs::what_was_let_go_of_or_lost_still_has_its_outcome(engine).await;
     epochs::what_was_parked_is_settled_over_epochs(engine).await;

@@ -1,7 +1,7 @@
 //! What opening a link does to a node's store.
 
 use crate::{
-    domain::{ComplaintName, Progress, Reference, SystemName},
+    domain::{ComplaintName, Outcome, Progress, Reference, SystemName},
     exchange::Direction,
     store::StoreError,
 };
@@ -127,4 +127,32 @@ pub(super) async fn what_was_set_aside_goes_again(engine: &dyn Engine) {
         .await
         .unwrap();
     assert_eq!(all.len(), 13);
+}
+
+/// Scenario: a node loses its disk; in the same epoch its local system hands
+/// something else over under a key that it used before, and waits; the node meets
+/// the hub, takes its head over, and is told again what was decided about that
+/// key then; at last what came now is decided.
+/// Guarantee: whoever waits hears the decision on what was handed over, not the
+/// one of then.
+pub(super) async fn who_waits_hears_nothing_of_the_lost_disk(engine: &dyn Engine) {
+    let mut world = World::new(engine).await;
+    let then = filing(&province(), "A-1", "isi", Some("k-1"));
+    let first = filing(&province(), "A-0", "isi", None);
+    let batch = vec![first, then];
+    world.province.submit(batch, at(1)).await.unwrap();
+    world.carry_all().await;
+    let hub = world.hub.heads(&province()).await.unwrap();
+    world.province = engine.node(&world.directory.path().join("new-disk"));
+    let node = &world.province;
+    node.adopt_epoch(&province(), hub.epoch, 0).await.unwrap();
+    let new = filing(&province(), "A-1", "isi lain", Some("k-1"));
+    let mut told = node.expect(&new.event.event_id);
+    node.submit(vec![new], at(2)).await.unwrap();
+    node.adopt(&province(), 0, hub.submissions).await.unwrap();
+    world.carry_down(&province(), node).await;
+    assert!(told.try_recv().is_err(), "that was another hand-over");
+    world.carry_up(&province(), node).await;
+    world.carry_down(&province(), node).await;
+    assert_eq!(told.await.unwrap().outcome, Outcome::Rejected);
 }

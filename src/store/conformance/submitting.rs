@@ -2,23 +2,23 @@
 
 use crate::{
     domain::{EventBody, Progress},
-    exchange::Direction,
-    store::SubmitRefusal,
+    exchange::{Direction, event_digest},
+    store::{NewSubmission, SubmitRefusal},
 };
 
 use super::world::{Engine, World, at, city, event, filing, province};
 
 /// Scenario: the same hand-over again; by its reference under another key;
 /// with other content.
-/// Guarantee: the first result is repeated; a conflict names both digests;
-/// nothing is stored twice.
+/// Guarantee: the first result is repeated; a conflict names both digests, the one
+/// that is stored and the one that came; nothing is stored twice or written over.
 pub(super) async fn repeats_and_conflicts(engine: &dyn Engine) {
     let world = World::new(engine).await;
     let node = &world.province;
     let submit = async |new| node.submit(vec![new], at(1)).await.unwrap().remove(0);
-    let first = submit(filing(&province(), "A-1", "isi", None))
-        .await
-        .unwrap();
+    let filed = filing(&province(), "A-1", "isi", None);
+    let digest = |new: &NewSubmission| event_digest(&new.event_bytes);
+    let first = submit(filed.clone()).await.unwrap();
     assert_eq!((first.progress, first.repeated), (Progress::Stored, false));
     for key in [None, Some("other-key")] {
         let again = submit(filing(&province(), "A-1", "isi", key))
@@ -27,12 +27,17 @@ pub(super) async fn repeats_and_conflicts(engine: &dyn Engine) {
         assert_eq!((again.event_id, again.repeated), (first.event_id, true));
     }
     for key in [None, Some("third-key")] {
-        let other = submit(filing(&province(), "A-1", "isi lain", key)).await;
-        match other {
-            Err(SubmitRefusal::Conflict { stored, refused }) => assert_ne!(stored, refused),
+        let other = filing(&province(), "A-1", "isi lain", key);
+        let digests = (digest(&filed), digest(&other));
+        match submit(other).await {
+            Err(SubmitRefusal::Conflict { stored, refused }) => {
+                assert_eq!((stored, refused), digests);
+            }
             other => panic!("{other:?}"),
         }
     }
+    let kept = node.read(&province(), Direction::Submissions, 1, 10, usize::MAX);
+    assert_eq!(kept.await.unwrap()[0].entry.event, filed.event_bytes);
     let heads = node.heads(&province()).await.unwrap();
     assert_eq!(heads.submissions.position, 1);
 }

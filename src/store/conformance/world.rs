@@ -12,8 +12,8 @@ use crate::{
     },
     exchange::{Direction, Entry, Place, extend},
     store::{
-        AcceptBatch, AdapterStore, HubStore, IncomingEntry, NewSubmission, ReceiveBatch,
-        ReceivedEntry, Recovered, SessionToken, sqlite::Decide,
+        AcceptBatch, AdapterStore, DeadLetter, HubStore, IncomingEntry, LetterName, LetterQuery,
+        NewSubmission, ReceiveBatch, ReceivedEntry, Recovered, SessionToken, sqlite::Decide,
     },
     wire::{self, Composing},
 };
@@ -28,6 +28,18 @@ pub(crate) trait Engine: Sync {
     fn put_back(&self, directory: &Path, kept: &Kept);
     /// Its operator begins a new epoch.
     fn recover(&self, directory: &Path, now: Micros, dry_run: bool) -> Recovered;
+    /// What an operator's command lists of a hub's store, which may be in use.
+    fn letters(&self, directory: &Path, query: &LetterQuery) -> Vec<DeadLetter>;
+    /// What an operator's command finds there by name.
+    fn letters_named(&self, directory: &Path, name: &LetterName) -> Vec<DeadLetter>;
+    /// The same of a node's store; most engines' nodes keep SQLite.
+    fn node_letters(&self, directory: &Path, query: &LetterQuery) -> Vec<DeadLetter> {
+        crate::store::sqlite::letters(directory, query).unwrap()
+    }
+    /// The same, by name.
+    fn node_letters_named(&self, directory: &Path, name: &LetterName) -> Vec<DeadLetter> {
+        crate::store::sqlite::letters_named(directory, name).unwrap()
+    }
 }
 
 /// A file, or the name of a database.

@@ -6,7 +6,7 @@
 //! is unknown.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -18,7 +18,7 @@ use deadpool::{
     Runtime,
     managed::{Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult, Timeouts},
 };
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio_postgres::{
     Config, Notification,
@@ -28,21 +28,38 @@ use tokio_postgres::{
 use crate::store::StoreError;
 
 use super::{
+    durable::{SmallWrites, is_answered},
     guard::Guard,
     hosts::{Hosts, MARK, NotOpened, Serving},
-    session::Session,
+    session::{QueryError, Session},
     tls::Tls,
 };
 
 /// How long a caller waits for a reader's connection.
-const READER_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const READER_WITHIN: Duration = Duration::from_secs(10);
 /// How long a batch waits for locks before it is decided anew.
 const LOCK_TIMEOUT_MS: u32 = 5_000;
+/// How the server plans for a hub. Its statements look rows up by their keys, an
+/// array of them at a time: planning such a one anew takes longer than carrying it
+/// out. But the plan that is kept is made while the store is empty, when to walk
+/// through a table seems cheap: no table that grows may ever be. (`jit` is off for
+/// everybody: to compile a statement takes longer than any of ours.)
+const PLANNING: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off";
 /// How long a transaction may do nothing: a replica that stands still in one
 /// must not keep its locks from the others.
 const IDLE_TIMEOUT_MS: u32 = 5_000;
-/// Unanswered bytes end a line after this time.
+/// Unanswered bytes end a line after this time, and the other end is asked whether
+/// it is there after as long without a word.
 const SILENT_FOR: Duration = Duration::from_secs(10);
+/// Whoever does not answer is asked again after so long, so many times: a machine
+/// that is gone is known to be within half a minute, at both ends.
+const ASKED_AGAIN: Duration = Duration::from_secs(5);
+const ASKED_TIMES: u32 = 3;
+/// How long an operator's command may do nothing: between two statements it only
+/// computes. One that stands still must not keep hubs out for ever.
+const PATIENT_IDLE_S: u32 = 60;
+/// How often the server looks whether whoever waits for a long statement is there.
+const LOOKED_AFTER_S: u32 = 10;
 /// A server that says nothing for this much longer than its own time-out is gone.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -74,8 +91,9 @@ impl SynchronousCommit {
 pub struct Settings {
     /// `postgres://user@host,host/database?sslmode=require`.
     pub url: String,
-    /// The user's password, if the server asks for one.
-    pub password: Option<SecretString>,
+    /// File with the user's password, if the server asks for one. It is read for
+    /// each new connection, so a new one needs no restart.
+    pub password_file: Option<PathBuf>,
     /// Roots that sign the server's certificate, PEM.
     pub roots: Option<PathBuf>,
     /// Our certificate for the server, PEM.
@@ -131,8 +149,7 @@ pub(super) struct Database {
     settled: Mutex<Serving>,
     /// The writer is to take another line: what it knows of the server is old.
     is_line_old: AtomicBool,
-    /// Whose turn it is for a line of [`Database::execute_durably`].
-    pub(super) durable: tokio::sync::Mutex<()>,
+    pub(super) small: SmallWrites,
 }
 
 impl Database {
@@ -158,7 +175,11 @@ impl Database {
                 describe_url(&error)
             ))
         })?;
-        prepare(&mut config, settings);
+        prepare(
+            &mut config,
+            settings,
+            if name.is_some() { "" } else { PLANNING },
+        );
         if let Some(name) = name {
             config.application_name(name);
         }
@@ -181,7 +202,7 @@ impl Database {
                 Some(Tls::new(settings)?)
             }
         };
-        let hosts = Arc::new(Hosts::new(&config, tls, settings.synchronous_commit));
+        let hosts = Arc::new(Hosts::new(&config, tls, settings));
         let limit = settings.statement_timeout + GRACE;
         let guard = Arc::new(Guard::default());
         let readers = Readers {
@@ -207,7 +228,7 @@ impl Database {
             limit,
             settled: Mutex::default(),
             is_line_old: AtomicBool::new(false),
-            durable: tokio::sync::Mutex::default(),
+            small: SmallWrites::new(settings.connections),
         })
     }
 
@@ -236,14 +257,26 @@ impl Database {
         })
     }
 
-    /// A line whose statements and transactions may take as long as they like.
+    /// A line whose statements and transactions may take as long as they like, but
+    /// for as long only as somebody is there who waits for them.
     pub(super) async fn patient_line(&self) -> Result<Line, StoreError> {
         let mut line = self.line().await?;
         line.session.wait_for_ever();
-        let patience = "SET statement_timeout = 0; SET lock_timeout = 0; \
-             SET idle_in_transaction_session_timeout = 0";
-        let asked = line.session.batch_execute(patience);
+        let patience = format!(
+            "SET statement_timeout = 0; SET lock_timeout = 0; \
+             SET idle_in_transaction_session_timeout = '{PATIENT_IDLE_S}s'; \
+             SET idle_session_timeout = '{PATIENT_IDLE_S}s'"
+        );
+        let asked = line.session.batch_execute(&patience);
         line.session.within(asked).await?;
+        // Without it a statement is carried out to its end though nobody waits.
+        let looking = format!("SET client_connection_check_interval = '{LOOKED_AFTER_S}s'");
+        let asked = line.session.batch_execute(&looking);
+        match line.session.within(asked).await {
+            // Not every system that a server runs on can tell.
+            Err(error) if error.code().is_some() => {}
+            outcome => outcome?,
+        }
         Ok(line)
     }
 
@@ -290,41 +323,73 @@ impl Database {
     }
 }
 
-/// Whether the database can be reached by now; why not is logged.
+/// Whether the database can be reached by now, and makes commits durable; why not
+/// is logged. However often it is asked, of those that ask one at most leaves
+/// something at the server that waits.
 ///
 /// # Errors
 /// It will not pass by itself: a person has to act.
 pub async fn is_reachable(settings: &Settings) -> Result<bool, StoreError> {
-    match Database::new(settings)?.line().await {
-        Ok(_) => Ok(true),
-        Err(why) if why.needs_a_person() => Err(why.into()),
-        Err(why) => {
-            let error = StoreError::from(why);
-            tracing::warn!(event = "store_waited_for", %error, "this node waits for its database");
-            Ok(false)
-        }
+    let why = match Database::new(settings)?.line().await {
+        Ok(line) => match is_answered(line.client()).await {
+            Ok(true) if !line.is_doubtful() => return Ok(true),
+            Ok(_) => NotOpened::Unfit(StoreError::Unavailable(
+                "PostgreSQL does not make commits durable: a synchronous standby is away \
+                 (pg_stat_replication, synchronous_standby_names)"
+                    .to_owned(),
+            )),
+            Err(QueryError::Server(error)) => NotOpened::Server(error),
+            Err(QueryError::Silent) => NotOpened::Unfit(QueryError::Silent.into()),
+        },
+        Err(why) => why,
+    };
+    if why.needs_a_person() {
+        return Err(why.into());
     }
+    let error = StoreError::from(why);
+    tracing::warn!(event = "store_waited_for", %error, "this node waits for its database");
+    Ok(false)
+}
+
+/// The password in a file, without the end of its line.
+///
+/// # Errors
+/// [`StoreError::Invalid`]: the file can't be read.
+pub fn read_password(path: &Path) -> Result<SecretString, StoreError> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        StoreError::Invalid(format!(
+            "the password file {} can't be read: {error}",
+            path.display()
+        ))
+    })?;
+    Ok(text.trim_end_matches(['\r', '\n']).into())
 }
 
 /// What every session keeps, whatever the url says.
-fn prepare(config: &mut Config, settings: &Settings) {
+fn prepare(config: &mut Config, settings: &Settings, planning: &str) {
     let statement_ms = settings.statement_timeout.as_millis();
+    let (silent_s, again_s) = (SILENT_FOR.as_secs(), ASKED_AGAIN.as_secs());
+    // By itself a server asks after two hours whether a hub's machine is there, and
+    // keeps its locks till then. Over a socket in the file system it asks nobody,
+    // and a system that knows no such limit leaves it out.
+    let gone_ms = (SILENT_FOR + ASKED_AGAIN * ASKED_TIMES).as_millis();
     let options = format!(
-        "{} -c synchronous_commit={} -c statement_timeout={statement_ms} \
+        "{} {planning} -c jit=off -c synchronous_commit={} -c statement_timeout={statement_ms} \
          -c lock_timeout={LOCK_TIMEOUT_MS} -c {MARK} \
          -c idle_in_transaction_session_timeout={IDLE_TIMEOUT_MS} \
+         -c tcp_keepalives_idle={silent_s} -c tcp_keepalives_interval={again_s} \
+         -c tcp_keepalives_count={ASKED_TIMES} -c tcp_user_timeout={gone_ms} \
          -c default_transaction_isolation=read\\ committed \
          -c client_min_messages=warning",
         config.get_options().unwrap_or_default(),
         settings.synchronous_commit.name(),
     );
     config.options(options.trim());
-    if let Some(password) = &settings.password {
-        config.password(password.expose_secret());
-    }
     config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     config.tcp_user_timeout(SILENT_FOR);
     config.keepalives_idle(SILENT_FOR);
+    config.keepalives_interval(ASKED_AGAIN);
+    config.keepalives_retries(ASKED_TIMES);
     if config.get_application_name().is_none() {
         config.application_name("jembatan hub");
     }

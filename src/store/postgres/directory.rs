@@ -6,21 +6,25 @@
 //! tells open complaints to a new reader finds every complaint that the old
 //! directory has still decided.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use deadpool_postgres::Transaction;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     domain::{Category, Institution, Micros, Party, PartyId, RoutingRule},
     exchange::{Direction, Place},
-    store::{Registry, StoreError},
+    store::{DirectoryChange, Registry, StoreError},
 };
 
 use super::{
     Known, PostgresStore, Shared, damaged,
+    durable::Tries,
+    error::Failure,
     rows::id16,
-    session::{Session, execute, maybe, one, rows},
+    session::{QueryError, Session, execute, maybe, one, rows},
 };
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -50,7 +54,7 @@ pub(super) async fn begin_party(
     client: &Session,
     shared: &Shared,
     party: &PartyId,
-) -> Result<(), StoreError> {
+) -> Result<(), QueryError> {
     // Epochs come from the clock and only grow.
     let epoch = (shared.now().0 / 1_000_000).max(1) as u64;
     let up = Place::root(party, Direction::Submissions, epoch).chain;
@@ -111,137 +115,190 @@ pub(super) async fn read_registry(client: &Session) -> Result<Known, StoreError>
     })
 }
 
+/// The open complaints of all institutions that these parties read for are told.
+const READ_BY: &str = "INSERT INTO retelling (code, directory_version) \
+     SELECT code, $2 FROM institution WHERE json::jsonb ->> 'party' = ANY ($1) \
+     ON CONFLICT (code) DO UPDATE SET directory_version = excluded.directory_version";
+
 /// Alone, and with the next version.
-async fn begin_change(transaction: &Transaction<'_>) -> Result<i64, StoreError> {
-    transaction
-        .query_one("SELECT pg_advisory_xact_lock(7301, 1)", &[])
-        .await?;
-    let row = transaction
-        .query_one(
-            "UPDATE node SET directory_version = directory_version + 1 RETURNING directory_version",
-            &[],
-        )
-        .await?;
+async fn begin_change(client: &Session) -> Result<i64, Failure> {
+    execute(client, "BEGIN", &[]).await?;
+    one(client, "SELECT pg_advisory_xact_lock(7301, 1)", &[]).await?;
+    let row = one(
+        client,
+        "UPDATE node SET directory_version = directory_version + 1 RETURNING directory_version",
+        &[],
+    )
+    .await?;
     Ok(row.try_get(0)?)
 }
 
-impl PostgresStore {
-    /// What a change of the directory is followed by.
-    async fn directory_changed(&self) -> Result<(), StoreError> {
-        let known = read_registry(&*self.reader().await?).await?;
-        self.shared.learn(known);
-        self.shared.wakers.directory_changed_here();
-        Ok(())
-    }
+/// A change that a standby must not forget, as one transaction; carried out twice
+/// it comes to the same.
+enum Change<'a> {
+    Directory(&'a DirectoryChange),
+    Revoked(&'a str, &'a str, Micros),
+}
 
-    pub(super) async fn change_party(&self, party: &Party) -> Result<(), StoreError> {
-        {
-            let mut reader = self.reader().await?;
-            begin_party(&reader, &self.shared, &party.id).await?;
-            reader.unsettled();
-            let transaction = reader.transaction().await?;
-            begin_change(&transaction).await?;
-            transaction
-                .execute(
-                    "INSERT INTO registered_party (id, json) VALUES ($1, $2) \
-                     ON CONFLICT (id) DO UPDATE SET json = excluded.json",
-                    &[&party.id.as_str(), &json(party)?],
-                )
-                .await?;
-            transaction.commit().await?;
-            reader.settled();
-        }
-        self.directory_changed().await
-    }
-
-    pub(super) async fn change_institution(
-        &self,
-        institution: &Institution,
-    ) -> Result<(), StoreError> {
-        {
-            let mut reader = self.reader().await?;
-            reader.unsettled();
-            let transaction = reader.transaction().await?;
-            let version = begin_change(&transaction).await?;
-            let party = institution.party.as_str();
-            let registered = transaction
-                .query_opt("SELECT 1 FROM registered_party WHERE id = $1", &[&party])
-                .await?;
-            if registered.is_none() {
-                return Err(StoreError::Invalid(format!(
-                    "institution {} is to be reached through the party {}, which is not \
-                     registered: add the party first",
-                    institution.code, institution.party
-                )));
-            }
-            let code = institution.code.as_str();
-            transaction
-                .execute(
-                    "INSERT INTO institution (code, json) VALUES ($1, $2) \
-                     ON CONFLICT (code) DO UPDATE SET json = excluded.json",
-                    &[&code, &json(institution)?],
-                )
-                .await?;
-            // Another party may read for it now: its open complaints are told.
-            transaction
-                .execute(
-                    "INSERT INTO retelling (code, directory_version) VALUES ($1, $2) \
-                     ON CONFLICT (code) DO UPDATE \
-                         SET directory_version = excluded.directory_version",
-                    &[&code, &version],
-                )
-                .await?;
-            transaction.commit().await?;
-            reader.settled();
-        }
-        self.directory_changed().await
-    }
-
-    pub(super) async fn change_policy(
-        &self,
-        categories: Vec<Category>,
-        rules: Vec<RoutingRule>,
-    ) -> Result<(), StoreError> {
-        {
-            let mut reader = self.reader().await?;
-            reader.unsettled();
-            let transaction = reader.transaction().await?;
-            begin_change(&transaction).await?;
-            for rule in &rules {
-                let code = rule.institution.as_str();
-                let known = transaction
-                    .query_opt("SELECT 1 FROM institution WHERE code = $1", &[&code])
-                    .await?;
-                if known.is_none() {
-                    return Err(StoreError::Invalid(format!(
-                        "a routing rule names the institution {code}, which is not there: add it \
-                         first"
-                    )));
+impl Change<'_> {
+    async fn carry_out(&self, client: &Session, shared: &Shared) -> Result<Known, Failure> {
+        let version = begin_change(client).await?;
+        match self {
+            Self::Directory(change) => {
+                put_parties(client, shared, &change.parties, version).await?;
+                put_institutions(client, &change.institutions, version).await?;
+                if let Some((categories, rules)) = &change.policy {
+                    put_policy(client, categories, rules).await?;
+                }
+                if let Some(national) = &change.national {
+                    let sql = "UPDATE node SET national = $1";
+                    execute(client, sql, &[&national.as_str()]).await?;
                 }
             }
-            let row = json(&PolicyRow { categories, rules })?;
-            transaction
-                .execute("UPDATE node SET policy = $1", &[&row])
-                .await?;
-            transaction.commit().await?;
-            reader.settled();
+            Self::Revoked(serial, note, now) => put_revoked(client, serial, note, *now).await?,
         }
-        self.directory_changed().await
+        // What it has come to is read once, however much has changed.
+        let known = read_registry(client).await?;
+        execute(client, "COMMIT", &[]).await?;
+        Ok(known)
     }
+}
 
-    pub(super) async fn change_national(&self, party: &PartyId) -> Result<(), StoreError> {
-        {
-            let mut reader = self.reader().await?;
-            reader.unsettled();
-            let transaction = reader.transaction().await?;
-            begin_change(&transaction).await?;
-            transaction
-                .execute("UPDATE node SET national = $1", &[&party.as_str()])
-                .await?;
-            transaction.commit().await?;
-            reader.settled();
+async fn put_parties(
+    client: &Session,
+    shared: &Shared,
+    parties: &[Party],
+    version: i64,
+) -> Result<(), Failure> {
+    for party in parties {
+        begin_party(client, shared, &party.id).await?;
+    }
+    let ids: Vec<&str> = parties.iter().map(|party| party.id.as_str()).collect();
+    let sql = "SELECT json FROM registered_party WHERE id = ANY ($1)";
+    let mut before = BTreeMap::new();
+    for row in rows(client, sql, &[&ids]).await? {
+        let party: Party = parse(row.try_get(0)?)?;
+        before.insert(party.id.clone(), party);
+    }
+    let readers = parties
+        .iter()
+        .filter(|party| party.reads_from_now(before.get(&party.id)));
+    let readers: Vec<&str> = readers.map(|party| party.id.as_str()).collect();
+    // What has come to their institutions meanwhile is told.
+    execute(client, READ_BY, &[&readers, &version]).await?;
+    execute(
+        client,
+        "INSERT INTO registered_party (id, json) SELECT * FROM unnest($1::text[], $2::text[]) \
+         ON CONFLICT (id) DO UPDATE SET json = excluded.json",
+        &[&ids, &jsons(parties)?],
+    )
+    .await?;
+    Ok(())
+}
+
+async fn put_institutions(
+    client: &Session,
+    institutions: &[Institution],
+    version: i64,
+) -> Result<(), Failure> {
+    let parties: Vec<&str> = institutions.iter().map(|one| one.party.as_str()).collect();
+    let sql = "SELECT id FROM registered_party WHERE id = ANY($1)";
+    let known = names(client, sql, &parties).await?;
+    let stranger = institutions
+        .iter()
+        .find(|one| !known.contains(one.party.as_str()));
+    if let Some(stranger) = stranger {
+        return Err(Failure::Refused(StoreError::Invalid(format!(
+            "institution {} is to be reached through the party {}, which is not registered: add \
+             the party first",
+            stranger.code, stranger.party
+        ))));
+    }
+    let codes: Vec<&str> = institutions.iter().map(|one| one.code.as_str()).collect();
+    execute(
+        client,
+        "INSERT INTO institution (code, json) SELECT * FROM unnest($1::text[], $2::text[]) \
+         ON CONFLICT (code) DO UPDATE SET json = excluded.json",
+        &[&codes, &jsons(institutions)?],
+    )
+    .await?;
+    // Another party may read for them now: their open complaints are told.
+    execute(
+        client,
+        "INSERT INTO retelling (code, directory_version) SELECT code, $2 \
+         FROM unnest($1::text[]) code \
+         ON CONFLICT (code) DO UPDATE SET directory_version = excluded.directory_version",
+        &[&codes, &version],
+    )
+    .await?;
+    Ok(())
+}
+
+async fn put_policy(
+    client: &Session,
+    categories: &[Category],
+    rules: &[RoutingRule],
+) -> Result<(), Failure> {
+    let codes: Vec<&str> = rules.iter().map(|rule| rule.institution.as_str()).collect();
+    let sql = "SELECT code FROM institution WHERE code = ANY($1)";
+    let known = names(client, sql, &codes).await?;
+    if let Some(code) = codes.iter().find(|code| !known.contains(**code)) {
+        return Err(Failure::Refused(StoreError::Invalid(format!(
+            "a routing rule names the institution {code}, which is not there: add it first"
+        ))));
+    }
+    let row = json(&PolicyRow {
+        categories: categories.to_vec(),
+        rules: rules.to_vec(),
+    })?;
+    execute(client, "UPDATE node SET policy = $1", &[&row]).await?;
+    Ok(())
+}
+
+async fn put_revoked(
+    client: &Session,
+    serial: &str,
+    note: &str,
+    now: Micros,
+) -> Result<(), Failure> {
+    execute(
+        client,
+        "INSERT INTO revoked (serial, note, revoked_at) VALUES ($1, $2, $3) \
+         ON CONFLICT (serial) DO NOTHING",
+        &[&serial, &note, &now.0],
+    )
+    .await?;
+    // The code that led to it leads to no other certificate.
+    execute(
+        client,
+        "UPDATE invitation SET revoked_at = coalesce(revoked_at, $2) WHERE id = \
+         (SELECT invitation FROM issued_certificate WHERE serial = $1)",
+        &[&serial, &now.0],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Those of the names that a statement finds.
+async fn names(
+    client: &Session,
+    sql: &'static str,
+    of: &[&str],
+) -> Result<BTreeSet<String>, Failure> {
+    let mut found = BTreeSet::new();
+    for row in rows(client, sql, &[&of]).await? {
+        found.insert(row.try_get(0)?);
+    }
+    Ok(found)
+}
+
+impl PostgresStore {
+    pub(super) async fn change(&self, change: &DirectoryChange) -> Result<(), StoreError> {
+        self.carry_out(Change::Directory(change)).await?;
+        match change.parties.is_empty() && change.institutions.is_empty() {
+            true => Ok(()),
+            false => self.retell_all().await,
         }
-        self.directory_changed().await
     }
 
     pub(super) async fn add_revoked(
@@ -250,30 +307,29 @@ impl PostgresStore {
         note: &str,
         now: Micros,
     ) -> Result<(), StoreError> {
-        {
-            let mut reader = self.reader().await?;
-            reader.unsettled();
-            let transaction = reader.transaction().await?;
-            begin_change(&transaction).await?;
-            transaction
-                .execute(
-                    "INSERT INTO revoked (serial, note, revoked_at) VALUES ($1, $2, $3) \
-                     ON CONFLICT (serial) DO NOTHING",
-                    &[&serial, &note, &now.0],
-                )
-                .await?;
-            // The code that led to it leads to no other certificate.
-            transaction
-                .execute(
-                    "UPDATE invitation SET revoked_at = coalesce(revoked_at, $2) WHERE id = \
-                     (SELECT invitation FROM issued_certificate WHERE serial = $1)",
-                    &[&serial, &now.0],
-                )
-                .await?;
-            transaction.commit().await?;
-            reader.settled();
-        }
-        self.directory_changed().await
+        self.carry_out(Change::Revoked(serial, note, now)).await
+    }
+
+    /// Until the server says without a warning that it is durable: whoever is told
+    /// that a certificate is revoked must be able to rely on it, whichever server
+    /// is used next.
+    async fn carry_out(&self, change: Change<'_>) -> Result<(), StoreError> {
+        let database = &self.shared.database;
+        let _turn = database.turn().await?;
+        let mut tries = Tries::begin();
+        let known = loop {
+            let outcome = async {
+                let line = database.line_for_small_write().await?;
+                let known = change.carry_out(line.client(), &self.shared).await;
+                database.is_durable(&line, known)
+            };
+            if let Some(answer) = tries.settled(outcome.await).await {
+                break answer?;
+            }
+        };
+        self.shared.learn(known);
+        self.shared.wakers.directory_changed_here();
+        Ok(())
     }
 }
 
@@ -281,6 +337,10 @@ impl PostgresStore {
 pub(super) async fn has_begun(client: &Session, party: &PartyId) -> Result<bool, StoreError> {
     let sql = "SELECT 1 FROM submission_head WHERE party = $1";
     Ok(maybe(client, sql, &[&party.as_str()]).await?.is_some())
+}
+
+fn jsons<T: Serialize>(values: &[T]) -> Result<Vec<String>, StoreError> {
+    values.iter().map(json).collect()
 }
 
 fn json<T: Serialize>(value: &T) -> Result<String, StoreError> {

@@ -38,25 +38,29 @@ const INVITE: &str = "INSERT INTO invitation AS kept (id, party, code_digest, ma
 
 const REVOKE: &str = "UPDATE invitation SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1";
 
-const ISSUE: &str = "INSERT INTO issued_certificate AS kept (serial, party, issued_at, ends_at, invitation) \
-     VALUES ($1, $2, $3, $4, $5) \
+const ISSUE: &str = "INSERT INTO issued_certificate AS kept \
+         (serial, party, issued_at, ends_at, invitation, digest) \
+     VALUES ($1, $2, $3, $4, $5, $6) \
      ON CONFLICT (serial) DO UPDATE SET issued_at = excluded.issued_at \
      WHERE kept.party = excluded.party";
 
 const ISSUE_FOR: &str = "WITH used AS ( \
-         UPDATE invitation SET used_at = coalesce(used_at, $6), used_from = $7, used_key = $8, \
-             serial = $9 \
-         WHERE id = $5 AND revoked_at IS NULL AND expires_at > $6 \
-             AND (used_key IS NULL OR used_key = $8) RETURNING id) \
-     INSERT INTO issued_certificate AS kept (serial, party, issued_at, ends_at, invitation) \
-     SELECT $1, $2, $3, $4, id FROM used \
+         UPDATE invitation SET used_at = coalesce(used_at, $7), used_from = $8, used_key = $9, \
+             serial = $10 \
+         WHERE id = $5 AND revoked_at IS NULL AND expires_at > $7 \
+             AND (used_key IS NULL OR used_key = $9) RETURNING id) \
+     INSERT INTO issued_certificate AS kept \
+         (serial, party, issued_at, ends_at, invitation, digest) \
+     SELECT $1, $2, $3, $4, id, $6 FROM used \
      ON CONFLICT (serial) DO UPDATE SET issued_at = excluded.issued_at \
      WHERE kept.party = excluded.party";
 
-// What another caller is just removing is left to it: nobody waits.
+// What another caller is just removing is left to it: nobody waits. Nor is a standby
+// waited for: strangers would hold connections while it is away.
 const NOTE_REFUSED: &str = "WITH new AS ( \
          INSERT INTO refused_join (at, remote, party, invitation, reason) \
-         VALUES ($1, $2, $3, $4, $5) RETURNING row) \
+         SELECT $1::bigint, $2::text, $3::text, $4::text, $5::text \
+         FROM set_config('synchronous_commit', 'local', true) RETURNING row) \
      DELETE FROM refused_join WHERE row IN ( \
          SELECT row FROM refused_join WHERE row <= (SELECT row FROM new) - $6::bigint \
          FOR UPDATE SKIP LOCKED)";
@@ -87,12 +91,17 @@ pub(super) async fn record_issued(
     used: Option<&InvitationUse>,
 ) -> Result<bool, StoreError> {
     let party = new.party.as_str();
-    let certificate: [&(dyn ToSql + Sync); 5] = [
+    let digest = new
+        .digest
+        .as_ref()
+        .map(|digest| digest.as_bytes().as_slice());
+    let certificate: [&(dyn ToSql + Sync); 6] = [
         &new.serial,
         &party,
         &new.issued_at.0,
         &new.ends_at.0,
         &new.invitation,
+        &digest,
     ];
     let issued = match used.filter(|_| new.invitation.is_some()) {
         None => database.execute_durably(ISSUE, &certificate).await?,
@@ -168,7 +177,7 @@ pub(super) async fn issued_to(
 ) -> Result<Vec<IssuedCertificate>, StoreError> {
     let found = rows(
         client,
-        "SELECT serial, party, issued_at, ends_at, invitation FROM issued_certificate \
+        "SELECT serial, party, issued_at, ends_at, invitation, digest FROM issued_certificate \
          WHERE party = $1 ORDER BY issued_at DESC, serial LIMIT $2",
         &[&to.as_str(), &LISTED],
     )
@@ -176,6 +185,10 @@ pub(super) async fn issued_to(
     let issued = found.iter().map(|row| {
         Ok(IssuedCertificate {
             serial: row.try_get(0)?,
+            digest: row
+                .try_get::<_, Option<&[u8]>>(5)?
+                .map(digest)
+                .transpose()?,
             party: party(row, 1)?,
             issued_at: Micros(row.try_get(2)?),
             ends_at: Micros(row.try_get(3)?),

@@ -152,8 +152,8 @@ async fn begin_epoch(
     // What a link has acknowledged its node holds; of a party without a link it
     // is known how far its system has come.
     let told_from = number(&row, 6)?.min(delivered);
-    let end = journal::delivery_place(session, party, delivered).await?;
-    let end = end.ok_or_else(|| damaged("the end of the deliveries"))?;
+    let end = journal::walk_to(session, party, delivered).await?;
+    let (end, _) = end.ok_or_else(|| damaged("the end of the deliveries"))?;
     execute(
         session,
         KEEP,
@@ -281,7 +281,7 @@ impl PostgresStore {
     ) -> Result<(), StoreError> {
         let name = party.as_str();
         let from = i64::try_from(node_epoch).unwrap_or(i64::MAX);
-        let reader = self.reader().await?;
+        let reader = self.small_write().await?;
         let mut is_told = false;
         for row in rows(&reader, LACKING, &[&name, &from]).await? {
             let (epoch, through) = (number(&row, 0)?, number(&row, 1)?);

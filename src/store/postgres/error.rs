@@ -9,11 +9,20 @@ use super::{hosts::NotOpened, session::QueryError};
 /// No answer came, and none is waited for any more.
 const SILENT: &str = "PostgreSQL says nothing any more";
 
+/// The same words wherever a commit of somebody else's is waited for.
+pub(super) const BLOCKED: &str = "an earlier commit has no answer from PostgreSQL, and what it \
+     holds is waited for: is a synchronous standby away (pg_stat_replication, \
+     synchronous_standby_names)?";
+
 /// What became of a statement that failed.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// Something has moved since it was read: read again, decide again.
     Moved,
+    /// Others have held what it needs for as long as a statement may wait for it;
+    /// nothing was written. Nobody thinks under a lock, so theirs is a commit that
+    /// has no answer.
+    Blocked,
     /// The outcome is unknown, or nothing reached the server: look.
     Lost(String),
     /// The server does not take these very values; others it might.
@@ -44,9 +53,11 @@ impl From<Error> for Failure {
         if *code == SqlState::UNIQUE_VIOLATION
             || *code == SqlState::T_R_SERIALIZATION_FAILURE
             || *code == SqlState::T_R_DEADLOCK_DETECTED
-            || *code == SqlState::LOCK_NOT_AVAILABLE
         {
             return Self::Moved;
+        }
+        if *code == SqlState::LOCK_NOT_AVAILABLE {
+            return Self::Blocked;
         }
         match &code.code()[..2] {
             "08" => Self::Lost(describe(&error)),
@@ -78,12 +89,23 @@ impl From<StoreError> for Failure {
 }
 
 impl Failure {
+    /// What was tried again and again: others were faster, or blocked it.
+    pub(super) fn given_up(is_blocked: bool) -> StoreError {
+        let why = if is_blocked {
+            Self::Blocked
+        } else {
+            Self::Moved
+        };
+        why.into_error()
+    }
+
     /// For whoever reads and does not try again.
     pub(super) fn into_error(self) -> StoreError {
         match self {
             Self::Moved => {
                 StoreError::Unavailable("others were faster, again and again".to_owned())
             }
+            Self::Blocked => StoreError::Unavailable(BLOCKED.to_owned()),
             Self::Lost(why) => StoreError::Unavailable(why),
             Self::Unfit(error) | Self::Refused(error) => error,
         }

@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::store::StoreError;
+use crate::{runtime::random_bytes, store::StoreError};
 
 use super::{
     connect::Line,
@@ -35,7 +35,11 @@ const RECOVERING: &str =
 const SHARED: &str = "SELECT pg_try_advisory_lock_shared(7301, 3)";
 const ALONE: &str = "SELECT pg_try_advisory_lock(7301, 3)";
 const RECOVERED: &str = "SELECT recovered FROM node";
-const OWN_ROW: &str = "SELECT batch FROM replica WHERE id = $1";
+const OWN_ROW: &str = "SELECT generation, batch FROM replica WHERE id = $1";
+
+/// Lines that a hub's writer may take, also in vain, while it has no answer. The
+/// first generation of each hub is drawn from far more.
+const LINES_AT_MOST: i64 = 1 << 30;
 
 /// Sessions that hold the lock, and those of programs that do not know it yet.
 const OTHERS: &str = "SELECT coalesce(host(a.client_addr), 'this machine'), a.pid, \
@@ -53,8 +57,24 @@ const OTHERS: &str = "SELECT coalesce(host(a.client_addr), 'this machine'), a.pi
 struct Known {
     /// When the last epoch was begun, as it was when this hub opened.
     recovered: u64,
-    /// The hub's own row, and the last batch that was committed for sure.
-    own: Option<(i64, i64)>,
+    own: Option<Own>,
+}
+
+/// A hub's own row, as it last was for sure. A database that went back may give
+/// its id once more, to another hub: that one's generations begin elsewhere.
+#[derive(Debug, Clone, Copy)]
+struct Own {
+    replica: i64,
+    generation: i64,
+    batch: i64,
+}
+
+impl Own {
+    /// Whether a row of this id is this hub's, and no older than it was.
+    fn is_in(self, generation: i64, batch: i64) -> bool {
+        let lines = generation.checked_sub(self.generation);
+        batch >= self.batch && lines.is_some_and(|lines| (0..LINES_AT_MOST).contains(&lines))
+    }
 }
 
 /// What every session of one hub has to pass. An operator's command has none of
@@ -67,19 +87,11 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// From now on this is a hub's. Waits for as long as somebody begins a new
-    /// epoch.
+    /// From now on this is a hub's, whose session [`come_in`] has let in.
     ///
     /// # Errors
     /// The server's own.
     pub(super) async fn arm(&self, session: &Session) -> Result<(), StoreError> {
-        let mut has_said = false;
-        while !is_shared(session).await? {
-            if !std::mem::replace(&mut has_said, true) {
-                tracing::warn!(event = "store_waited_for", "{RECOVERING}");
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
         let recovered = number(&one(session, RECOVERED, &[]).await?, 0)?;
         *self.known() = Some(Known {
             recovered,
@@ -88,10 +100,21 @@ impl Guard {
         Ok(())
     }
 
-    /// This hub's writer has its row, or has committed.
-    pub(super) fn committed(&self, replica: i64, batch: i64) {
+    /// This hub's writer has its row.
+    pub(super) fn taken(&self, replica: i64, generation: i64, batch: i64) {
         if let Some(known) = &mut *self.known() {
-            known.own = Some((replica, batch));
+            known.own = Some(Own {
+                replica,
+                generation,
+                batch,
+            });
+        }
+    }
+
+    /// This hub's writer has committed.
+    pub(super) fn committed(&self, batch: i64) {
+        if let Some(own) = self.known().as_mut().and_then(|known| known.own.as_mut()) {
+            own.batch = batch;
         }
     }
 
@@ -120,11 +143,10 @@ impl Guard {
         let recovered = recovered.map(|row| number(&row, 0)).transpose()?;
         let has_gone_back = match known.own {
             None => false,
-            Some((replica, batch)) => {
-                let row = maybe(session, OWN_ROW, &[&replica]).await?;
-                let found = row.map(|row| row.try_get::<_, i64>(0)).transpose()?;
-                found.is_none_or(|found| found < batch)
-            }
+            Some(own) => match maybe(session, OWN_ROW, &[&own.replica]).await? {
+                None => true,
+                Some(row) => !own.is_in(row.try_get(0)?, row.try_get(1)?),
+            },
         };
         let is_older = recovered.is_none_or(|recovered| recovered < known.recovered);
         if recovered.is_some_and(|recovered| recovered > known.recovered) {
@@ -145,7 +167,7 @@ impl Guard {
     /// Whether the row was not taken away by this hub itself meanwhile.
     fn has_row(&self, known: Known) -> bool {
         let now = *self.known();
-        let row = |found: Known| found.own.map(|(replica, _)| replica);
+        let row = |found: Known| found.own.map(|own| own.replica);
         now.is_some_and(|now| row(now) == row(known))
     }
 
@@ -180,9 +202,34 @@ impl Guard {
     }
 }
 
+/// Waits for as long as somebody begins a new epoch: they hold rows that a hub
+/// needs. From then on, for as long as this session lives, nobody does.
+///
+/// # Errors
+/// The server's own.
+pub(super) async fn come_in(session: &Session) -> Result<(), StoreError> {
+    let mut has_said = false;
+    while !is_shared(session).await? {
+        if !std::mem::replace(&mut has_said, true) {
+            tracing::warn!(event = "store_waited_for", "{RECOVERING}");
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
 /// Whether the lock is held by this session now, beside others.
 async fn is_shared(session: &Session) -> Result<bool, StoreError> {
     Ok(one(session, SHARED, &[]).await?.try_get(0)?)
+}
+
+/// A hub's row, which it makes when it first writes.
+pub(super) const NEW_ROW: &str =
+    "INSERT INTO replica (generation) VALUES ($1) RETURNING id, generation, batch";
+
+/// Where the generations of a new row begin.
+pub(super) fn first_generation() -> i64 {
+    i64::from(u32::from_le_bytes(random_bytes())) * LINES_AT_MOST
 }
 
 /// Lets the others in again; if this is not reached they come in when the server

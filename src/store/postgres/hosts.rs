@@ -9,6 +9,8 @@
 //! one that this program has seen) is not used, though it may take writes.
 
 use std::{
+    borrow::Cow,
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -18,6 +20,7 @@ use std::{
 
 use deadpool_postgres::ClientWrapper;
 use futures_util::future::join_all;
+use secrecy::ExposeSecret as _;
 use tokio::{sync::mpsc, sync::watch, time::timeout};
 use tokio_postgres::{
     AsyncMessage, Client, Config, Connection, Error, NoTls, Notification, SimpleQueryMessage,
@@ -26,7 +29,10 @@ use tokio_postgres::{
 
 use crate::store::StoreError;
 
-use super::{connect::SynchronousCommit, tls::Tls};
+use super::{
+    connect::{Settings, SynchronousCommit, read_password},
+    tls::Tls,
+};
 
 /// How long one host may take, from the first packet to a session that was
 /// looked at.
@@ -140,22 +146,20 @@ struct Chosen {
 pub(super) struct Hosts {
     each: Vec<(String, Config)>,
     tls: Option<Tls>,
+    password_file: Option<PathBuf>,
     synchronous_commit: SynchronousCommit,
     chosen: Mutex<Chosen>,
     used: watch::Sender<u64>,
 }
 
 impl Hosts {
-    pub(super) fn new(
-        config: &Config,
-        tls: Option<Tls>,
-        synchronous_commit: SynchronousCommit,
-    ) -> Self {
+    pub(super) fn new(config: &Config, tls: Option<Tls>, settings: &Settings) -> Self {
         let count = config.get_hosts().len().max(config.get_hostaddrs().len());
         Self {
             each: (0..count).map(|host| alone(config, host)).collect(),
             tls,
-            synchronous_commit,
+            password_file: settings.password_file.clone(),
+            synchronous_commit: settings.synchronous_commit,
             chosen: Mutex::default(),
             used: watch::Sender::new(0),
         }
@@ -239,6 +243,11 @@ impl Hosts {
     /// A session at this host, which was looked at.
     async fn at(&self, host: usize) -> Result<Opened, NotOpened> {
         let (name, config) = &self.each[host];
+        let mut config = Cow::Borrowed(config);
+        if let Some(path) = &self.password_file {
+            let password = read_password(path).map_err(NotOpened::Unfit)?;
+            config.to_mut().password(password.expose_secret());
+        }
         let opening = async {
             let (client, is_doubtful, notifications) = match &self.tls {
                 Some(tls) => {

@@ -6,24 +6,22 @@ use futures_util::FutureExt as _;
 use tokio::sync::watch;
 
 use crate::{
-    domain::{
-        Category, ComplaintId, Decision, Event, Institution, InstitutionCode, Micros, Party,
-        PartyId, Rejection, RoutingRule,
-    },
+    domain::{ComplaintId, Decision, Event, InstitutionCode, Micros, PartyId, Rejection},
     exchange::Place,
     store::{
-        AcceptBatch, Answer, EndedEpoch, Heads, HubStore, Invitation, InvitationUse,
-        IssuedCertificate, RefusedJoin, Registry, SessionToken, Store as _,
+        AcceptBatch, Answer, DirectoryChange, EndedEpoch, Heads, HubStore, Invitation,
+        InvitationUse, IssuedCertificate, RefusedJoin, Registry, SessionToken, Store as _,
     },
 };
 
 use super::{
     PostgresStore,
     again::{How, Settling},
-    damaged, directory, enrolment, epoch, journal,
+    damaged, directory, enrolment, epoch,
+    jobs::Work,
+    journal,
     rows::{id16, number},
     session::{execute, one, rows},
-    writer::Work,
 };
 
 pub(super) const OWNERS: &str = "SELECT DISTINCT handler FROM complaint WHERE is_open";
@@ -39,7 +37,7 @@ impl HubStore for PostgresStore {
             // standby, is not asked by a thousand parties at once, each of
             // which would leave a connection there that waits.
             self.probe().await?;
-            let reader = self.reader().await?;
+            let reader = self.small_write().await?;
             // On the connection that is held: whoever waits for a second one
             // while all are held by such as he waits for himself.
             if !directory::has_begun(&reader, &party).await? {
@@ -114,32 +112,16 @@ impl HubStore for PostgresStore {
         self.shared.registry.subscribe()
     }
 
-    fn put_party(&self, party: Party) -> Answer<'_, ()> {
-        async move { self.bounded(self.change_party(&party)).await }.boxed()
-    }
-
-    fn put_institution(&self, institution: Institution) -> Answer<'_, ()> {
-        async move {
-            self.bounded(self.change_institution(&institution)).await?;
-            self.retell_all().await
-        }
-        .boxed()
+    fn change_directory(&self, change: DirectoryChange) -> Answer<'_, ()> {
+        async move { self.change(&change).await }.boxed()
     }
 
     fn retell(&self) -> Answer<'_, ()> {
         self.retell_all().boxed()
     }
 
-    fn put_policy(&self, categories: Vec<Category>, rules: Vec<RoutingRule>) -> Answer<'_, ()> {
-        self.bounded(self.change_policy(categories, rules)).boxed()
-    }
-
-    fn set_national(&self, party: PartyId) -> Answer<'_, ()> {
-        async move { self.bounded(self.change_national(&party)).await }.boxed()
-    }
-
     fn revoke(&self, serial: String, note: String, now: Micros) -> Answer<'_, ()> {
-        async move { self.bounded(self.add_revoked(&serial, &note, now)).await }.boxed()
+        async move { self.add_revoked(&serial, &note, now).await }.boxed()
     }
 
     fn orphans(&self) -> Answer<'_, Vec<(ComplaintId, Option<InstitutionCode>)>> {

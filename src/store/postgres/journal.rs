@@ -1,5 +1,7 @@
 //! Journals of one party: where they stand, and their rows.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 
 use crate::{
@@ -10,7 +12,7 @@ use crate::{
 
 use super::{
     damaged,
-    rows::{ALL_READABLE, digest, number, part, position_of, row_id},
+    rows::{ALL_READABLE, digest, number, part, party, position_of, row_id},
     session::{Session, execute, maybe, rows},
 };
 
@@ -21,11 +23,12 @@ const HASH_PAGE: u64 = 1_000;
 /// A mark is kept when so many rows had to be hashed.
 const MARK_EVERY: u64 = 1_024;
 
-pub(super) const STATE: &str = "SELECT s.epoch, s.journal, s.position, s.chain, d.journal, d.position, \
+pub(super) const STATES: &str = "SELECT s.epoch, s.journal, s.position, s.chain, d.journal, d.position, \
          h.position, h.chain, h.consumed, \
-         (SELECT w.stored_at FROM delivery w WHERE w.id = (d.journal << 36) | (h.position + 1)) \
+         (SELECT w.stored_at FROM delivery w WHERE w.id = (d.journal << 36) | (h.position + 1)), \
+         s.party \
      FROM submission_head s JOIN delivery_head d ON d.party = s.party \
-         JOIN delivery_held h ON h.party = s.party WHERE s.party = $1";
+         JOIN delivery_held h ON h.party = s.party WHERE s.party = ANY ($1)";
 
 /// Where a party's journals stand, and under which numbers.
 struct State {
@@ -35,31 +38,33 @@ struct State {
 }
 
 async fn state(client: &Session, party: &PartyId) -> Result<Option<State>, StoreError> {
-    let Some(row) = maybe(client, STATE, &[&party.as_str()]).await? else {
-        return Ok(None);
-    };
+    let found = maybe(client, STATES, &[&[party.as_str()].as_slice()]).await?;
+    found.as_ref().map(state_of).transpose()
+}
+
+fn state_of(row: &tokio_postgres::Row) -> Result<State, StoreError> {
     let head = Place {
-        position: number(&row, 2)?,
+        position: number(row, 2)?,
         chain: digest(row.try_get(3)?)?,
     };
-    Ok(Some(State {
+    Ok(State {
         submissions: row.try_get(1)?,
         deliveries: row.try_get(4)?,
         heads: Heads {
-            epoch: number(&row, 0)?,
+            epoch: number(row, 0)?,
             submissions: head,
             // The hub's own head: what it has it holds.
             submissions_acknowledged: head,
-            deliveries: number(&row, 5)?,
+            deliveries: number(row, 5)?,
             deliveries_acknowledged: Place {
-                position: number(&row, 6)?,
+                position: number(row, 6)?,
                 chain: digest(row.try_get(7)?)?,
             },
-            consumed_through: number(&row, 8)?,
+            consumed_through: number(row, 8)?,
             oldest_waiting: row.try_get::<_, Option<i64>>(9)?.map(Micros),
             copy_wanted: None,
         },
-    }))
+    })
 }
 
 /// Where a party's journals stand.
@@ -68,7 +73,21 @@ pub(super) async fn heads(client: &Session, party: &PartyId) -> Result<Heads, St
     Ok(found.map_or_else(|| never_seen(party), |state| state.heads))
 }
 
-fn never_seen(party: &PartyId) -> Heads {
+/// Where the journals of these parties stand; those never seen are not among them.
+pub(super) async fn heads_of(
+    client: &Session,
+    parties: &[&PartyId],
+) -> Result<HashMap<PartyId, Heads>, StoreError> {
+    let names: Vec<&str> = parties.iter().map(|party| party.as_str()).collect();
+    let found = rows(client, STATES, &[&names]).await?;
+    let found = found
+        .iter()
+        .map(|row| Ok((party(row, 10)?, state_of(row)?.heads)));
+    found.collect()
+}
+
+/// The journals of a party that has none yet.
+pub(super) fn never_seen(party: &PartyId) -> Heads {
     let submissions = Place::root(party, Direction::Submissions, 0);
     Heads {
         epoch: 0,
@@ -250,15 +269,31 @@ pub(super) const NEAREST_MARK: &str =
 pub(super) const TO_HASH: &str = "SELECT d.header, s.event FROM delivery d \
      LEFT JOIN submission s ON s.id = d.event_row WHERE d.id BETWEEN $1 AND $2 ORDER BY d.id";
 
-/// The place at a position of the deliveries: from the nearest mark on.
+/// The place at a position of the deliveries; a long way there is marked.
 pub(super) async fn delivery_place(
     client: &Session,
     party: &PartyId,
     position: u64,
 ) -> Result<Option<Place>, StoreError> {
+    let Some((place, hashed)) = walk_to(client, party, position).await? else {
+        return Ok(None);
+    };
+    if hashed >= MARK_EVERY {
+        mark(client, party, place).await?;
+    }
+    Ok(Some(place))
+}
+
+/// The place at a position of the deliveries, and how many of them were hashed:
+/// from the nearest mark on.
+pub(super) async fn walk_to(
+    client: &Session,
+    party: &PartyId,
+    position: u64,
+) -> Result<Option<(Place, u64)>, StoreError> {
     let Some(state) = state(client, party).await? else {
         let root = Place::root(party, Direction::Deliveries, 0);
-        return Ok((position == 0).then_some(root));
+        return Ok((position == 0).then_some((root, 0)));
     };
     if position > state.heads.deliveries {
         return Ok(None);
@@ -292,33 +327,26 @@ pub(super) async fn delivery_place(
             return Err(damaged("a delivery is missing"));
         }
     }
-    if hashed >= MARK_EVERY {
-        put_mark(client, state.deliveries, place).await?;
-    }
-    Ok(Some(place))
+    Ok(Some((place, hashed)))
 }
 
-async fn put_mark(client: &Session, journal: i64, place: Place) -> Result<(), StoreError> {
-    let id = row_id(journal, place.position);
-    execute(
-        client,
-        "INSERT INTO mark (id, chain) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING",
-        &[&id, &place.chain.as_bytes().as_slice()],
-    )
-    .await?;
-    Ok(())
-}
+/// A mark is computed anew where it is missing, so no standby is waited for: a
+/// reader would hang on one that is away.
+const MARK: &str = "INSERT INTO mark (id, chain) SELECT $1::bigint, $2::bytea \
+     FROM set_config('synchronous_commit', 'local', true) ON CONFLICT (id) DO NOTHING";
 
-/// Keeps a place of the deliveries that a link has computed.
+/// Keeps a place of the deliveries that was computed; outside of any transaction.
 pub(super) async fn mark(
     client: &Session,
     party: &PartyId,
     place: Place,
 ) -> Result<(), StoreError> {
-    match state(client, party).await? {
-        Some(state) => put_mark(client, state.deliveries, place).await,
-        None => Ok(()),
+    if let Some(state) = state(client, party).await? {
+        let id = row_id(state.deliveries, place.position);
+        let chain = place.chain.as_bytes().as_slice();
+        execute(client, MARK, &[&id, &chain]).await?;
     }
+    Ok(())
 }
 
 /// The local system has taken over everything through here.

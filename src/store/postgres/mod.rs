@@ -29,9 +29,11 @@ mod guard;
 mod hosts;
 mod hub;
 mod integrity;
+mod jobs;
 mod journal;
 mod letters;
 mod listen;
+mod looking;
 mod plan;
 mod retell;
 mod rows;
@@ -49,15 +51,15 @@ mod writes;
 #[cfg(test)]
 pub(super) mod tests;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
-use tokio::{
-    sync::{mpsc, oneshot, watch},
-    time::timeout,
-};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -73,22 +75,26 @@ use crate::{
 
 use super::{
     Answer, ComplaintRecord, Counts, DeadLetter, Decide, EarlierInbox, HeaderEncoder, Heads,
-    JournalEntry, NewSubmission, Receipt, Registry, Store, StoreError, SubmitRefusal,
+    JournalEntry, LetterName, NewSubmission, Receipt, Registry, Store, StoreError, SubmitRefusal,
     UnmappedStatus,
 };
-pub use adapter::{AdapterOptions, PostgresAdapterStore, dead_letters_of_adapter};
+pub use adapter::{AdapterOptions, PostgresAdapterStore, adapter_letters, adapter_letters_named};
 pub use ceiling::{RowCounts, insert_ceiling, row_counts};
 use connect::{Database, Reader};
-pub use connect::{Settings, SynchronousCommit, is_reachable};
+pub use connect::{Settings, SynchronousCommit, is_reachable, read_password};
 pub use epoch::recover;
 pub use integrity::{Finding, Integrity, PartyTotals, ReadHeader, check_integrity};
-pub use letters::dead_letters;
+use jobs::{Done, Job, Work};
+pub use letters::{letters, letters_named};
+use looking::Looks;
 pub use schema::{SchemaState, check, check_adapter, is_empty, migrate, migrate_adapter};
 use watching::Wakers;
-use writer::{Done, Job, Work};
 
 /// Jobs that may wait; beyond it callers wait to be let in.
 const QUEUE: usize = 1_024;
+
+/// How often a link looks by itself, should the listener be lost for long.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// How to open the store.
 pub struct Options {
@@ -125,6 +131,7 @@ struct Shared {
     registry: watch::Sender<Arc<Registry>>,
     directory_version: Mutex<i64>,
     wakers: Wakers,
+    looks: Looks,
 }
 
 impl Shared {
@@ -188,6 +195,7 @@ impl PostgresStore {
     pub async fn open(options: Options) -> Result<Self, StoreError> {
         let database = Database::new(&options.settings)?;
         let line = database.line().await?;
+        guard::come_in(line.client()).await?;
         schema::must_fit(line.client()).await?;
         let (instance_id, dedup_key) = directory::identify(line.client(), &options.seed).await?;
         database.guard.arm(line.client()).await?;
@@ -207,6 +215,7 @@ impl PostgresStore {
             registry,
             directory_version: Mutex::new(0),
             wakers: Wakers::default(),
+            looks: Looks::default(),
         });
         shared.learn(known);
         let (queue, waiting) = mpsc::channel(QUEUE);
@@ -241,17 +250,6 @@ impl PostgresStore {
             told.await.map_err(|_| StoreError::Closed)?
         }
         .boxed()
-    }
-
-    /// Waits for a change of the directory, but not for ever.
-    async fn bounded<T>(
-        &self,
-        change: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
-        let limit = self.shared.database.limit();
-        timeout(limit, change)
-            .await
-            .unwrap_or_else(|_| Err(session::QueryError::Silent.into()))
     }
 
     /// A connection for reading from a server that shows nothing which could
@@ -298,9 +296,14 @@ impl Store for PostgresStore {
         self.shared.wakers.watch(party)
     }
 
+    /// The listener looks once a second, for all parties at once.
+    fn look_every(&self) -> Duration {
+        LOOK_EVERY
+    }
+
     fn heads(&self, party: &PartyId) -> Answer<'_, Heads> {
         let party = party.clone();
-        async move { journal::heads(&*self.reader().await?, &party).await }.boxed()
+        async move { self.look(&party).await }.boxed()
     }
 
     fn read(
@@ -350,7 +353,7 @@ impl Store for PostgresStore {
     fn consume(&self, party: &PartyId, through: u64) -> Answer<'_, u64> {
         let party = party.clone();
         async move {
-            let consumed = journal::consume(&*self.reader().await?, &party, through).await?;
+            let consumed = journal::consume(&*self.small_write().await?, &party, through).await?;
             self.shared.wakers.changed_here([party]);
             Ok(consumed)
         }
@@ -444,7 +447,8 @@ impl Store for PostgresStore {
 
     fn forget_unmapped(&self, party: &PartyId, statuses: Vec<UnmappedStatus>) -> Answer<'_, ()> {
         let party = party.clone();
-        async move { work_items::forget(&*self.reader().await?, &party, &statuses).await }.boxed()
+        async move { work_items::forget(&*self.small_write().await?, &party, &statuses).await }
+            .boxed()
     }
 
     fn dead_letters(
@@ -456,6 +460,11 @@ impl Store for PostgresStore {
         let only = only.cloned();
         async move { again::letters(&*self.reader().await?, only.as_ref(), after, limit).await }
             .boxed()
+    }
+
+    fn letters_named(&self, name: &LetterName) -> Answer<'_, Vec<DeadLetter>> {
+        let name = name.clone();
+        async move { letters::named(&*self.reader().await?, &name).await }.boxed()
     }
 
     fn unread(&self, _: &PartyId) -> Answer<'_, u64> {

@@ -8,10 +8,12 @@ mod encrypted;
 mod epochs;
 mod faults;
 mod integrity;
+mod lines;
 mod plans;
 mod refusals;
 mod replicas;
 mod settling;
+mod standby;
 
 use std::{
     collections::HashMap,
@@ -26,8 +28,8 @@ use crate::{
     link::WireHeaders,
     runtime::{SystemClock, random_bytes},
     store::{
-        AcceptBatch, AdapterStore, Decide, HubStore, IncomingEntry, JournalEntry, NewSubmission,
-        Recovered, StoreError,
+        AcceptBatch, AdapterStore, DeadLetter, Decide, HubStore, IncomingEntry, JournalEntry,
+        LetterName, LetterQuery, NewSubmission, Recovered, StoreError,
         conformance::{self, Engine, Kept, TOKEN, World, at},
         sqlite,
     },
@@ -35,7 +37,9 @@ use crate::{
 };
 use cluster::{Cluster, USER, programs};
 
-use super::{Options, PostgresStore, Settings, SynchronousCommit, migrate, recover};
+use super::{
+    Options, PostgresStore, Settings, SynchronousCommit, letters, letters_named, migrate, recover,
+};
 
 /// A database that has the schema and nothing else.
 const TEMPLATE: &str = "pattern";
@@ -123,7 +127,7 @@ async fn database(cluster: &Cluster) -> String {
 pub(super) fn settings(url: &str) -> Settings {
     Settings {
         url: url.to_owned(),
-        password: None,
+        password_file: None,
         roots: None,
         certificate: None,
         key: None,
@@ -298,6 +302,16 @@ impl Engine for Postgres {
     fn recover(&self, directory: &Path, now: Micros, dry_run: bool) -> Recovered {
         let settings = settings(&self.cluster.url(&self.name_of(directory)));
         wait(recover(&settings, now, dry_run)).unwrap()
+    }
+
+    fn letters(&self, directory: &Path, query: &LetterQuery) -> Vec<DeadLetter> {
+        let settings = settings(&self.cluster.url(&self.name_of(directory)));
+        wait(letters(&settings, query)).unwrap()
+    }
+
+    fn letters_named(&self, directory: &Path, name: &LetterName) -> Vec<DeadLetter> {
+        let settings = settings(&self.cluster.url(&self.name_of(directory)));
+        wait(letters_named(&settings, name)).unwrap()
     }
 }
 

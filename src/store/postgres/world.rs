@@ -1,5 +1,6 @@
-//! What a batch needs to know, read in one trip without locks, and then kept
-//! up to date in memory while the batch is decided.
+//! What a batch needs to know, read in one trip without locks (and one more if
+//! something of it was here before), and then kept up to date in memory while the
+//! batch is decided.
 //!
 //! Everything that depends on a party's own submissions (what is known, which
 //! references are taken) holds for as long as that party's head stands where
@@ -9,7 +10,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use futures_util::future::{try_join3, try_join4};
+use futures_util::future::{try_join, try_join4, try_join5};
+use tokio_postgres::{Row, types::ToSql};
 
 use crate::{
     domain::{
@@ -25,7 +27,7 @@ use super::{
     damaged, decisions,
     error::Failure,
     rows::{digest, id16, kind_from, number, party},
-    session::{Session, one, rows},
+    session::{QueryError, Session, one, rows},
 };
 
 /// Tracking IDs that are looked up for a new complaint: 60 bits that are taken
@@ -177,19 +179,13 @@ pub(super) const DIRECTORY_VERSION: &str = "SELECT directory_version FROM node";
 pub(super) const HEADS: &str = "SELECT party, epoch, journal, position, chain, token \
      FROM submission_head WHERE party = ANY ($1)";
 
-pub(super) const STORED: &str = "SELECT s.id, s.event_id, s.mac, s.decision, sha256('\\x01'::bytea || s.event) \
-     FROM submission s WHERE s.id = ANY (ARRAY( \
-         SELECT row FROM event_key WHERE event_id = ANY ($1) \
-         UNION ALL SELECT id FROM complaint WHERE complaint_id = ANY ($2) \
-         UNION ALL SELECT r.row FROM complaint c JOIN repetition r ON r.complaint = c.id \
-             WHERE c.complaint_id = ANY ($3)))";
+pub(super) const STORED: &str = "SELECT id, event_id, mac, decision, sha256('\\x01'::bytea || event) \
+     FROM submission WHERE id = ANY ($1)";
 
 pub(super) const EVENTS: &str = "SELECT event_id, row FROM event_key WHERE event_id = ANY ($1)";
 
-pub(super) const PARTS: &str = "SELECT p.row, p.kind, p.sha256, p.erased_by FROM part p WHERE p.row = ANY (ARRAY( \
-         SELECT row FROM event_key WHERE event_id = ANY ($1) \
-         UNION ALL SELECT id FROM complaint WHERE complaint_id = ANY ($2))) \
-     ORDER BY p.row, p.place";
+pub(super) const PARTS: &str =
+    "SELECT row, kind, sha256, erased_by FROM part WHERE row = ANY ($1) ORDER BY row, place";
 
 pub(super) const COMPLAINTS: &str =
     "SELECT id, complaint_id, version, state FROM complaint WHERE complaint_id = ANY ($1)";
@@ -238,6 +234,19 @@ pub(super) async fn prepare(client: &Session) -> Result<(), tokio_postgres::Erro
     Ok(())
 }
 
+/// The rows of a statement, which is not asked if it is about nothing.
+async fn found(
+    client: &Session,
+    sql: &'static str,
+    wanted: usize,
+    values: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Row>, QueryError> {
+    match wanted {
+        0 => Ok(Vec::new()),
+        _ => rows(client, sql, values).await,
+    }
+}
+
 impl World {
     /// Reads what is wanted.
     pub(super) async fn load(client: &Session, wanted: &Wanted) -> Result<Self, Failure> {
@@ -245,7 +254,6 @@ impl World {
         let names: Vec<&str> = wanted.parties.iter().map(|id| id.as_str()).collect();
         let events = ids(&wanted.events, EventId::as_bytes);
         let complaints = ids(&wanted.complaints, ComplaintId::as_bytes);
-        let filings = ids(&wanted.filings, ComplaintId::as_bytes);
         let erasing = ids(&wanted.erasing, ComplaintId::as_bytes);
         let numbers: Vec<i64> = wanted
             .filings
@@ -271,29 +279,34 @@ impl World {
             .collect();
         // One trip: all are sent before the first is answered, and the server
         // answers in this order, since every statement is prepared already.
-        let (first, second, third) = try_join3(
+        let (first, second) = try_join(
             try_join4(
                 rows(client, HEADS, &[&names]),
-                rows(client, COMPLAINTS, &[&complaints]),
-                rows(client, COMPLAINTS_BY_ROW, &[&wanted.rows]),
+                found(client, COMPLAINTS, complaints.len(), &[&complaints]),
+                found(
+                    client,
+                    COMPLAINTS_BY_ROW,
+                    wanted.rows.len(),
+                    &[&wanted.rows],
+                ),
                 one(client, DIRECTORY_VERSION, &[]),
             ),
-            try_join4(
-                rows(client, EVENTS, &[&events]),
-                rows(client, STORED, &[&events, &filings, &erasing]),
-                rows(client, PARTS, &[&events, &filings]),
-                rows(client, NUMBERS, &[&numbers]),
-            ),
-            try_join3(
-                rows(client, REFERENCES, &[&owners, &systems, &texts]),
-                rows(client, NAMED, &[&owners, &systems, &named]),
-                rows(client, REPETITIONS, &[&erasing]),
+            try_join5(
+                found(client, EVENTS, events.len(), &[&events]),
+                found(client, NUMBERS, numbers.len(), &[&numbers]),
+                found(
+                    client,
+                    REFERENCES,
+                    owners.len(),
+                    &[&owners, &systems, &texts],
+                ),
+                found(client, NAMED, owners.len(), &[&owners, &systems, &named]),
+                found(client, REPETITIONS, erasing.len(), &[&erasing]),
             ),
         )
         .await?;
         let (heads, complaints, by_row, version) = first;
-        let (known, stored, parts, numbers) = second;
-        let (references, named, repetitions) = third;
+        let (known, numbers, references, named, repetitions) = second;
         world.directory_version = version.try_get(0)?;
         for row in &heads {
             world.heads.insert(party(row, 0)?, head(row)?);
@@ -301,19 +314,6 @@ impl World {
         for row in &known {
             let id = EventId::from_bytes(id16(row.try_get(0)?)?);
             world.events.insert(id, row.try_get(1)?);
-        }
-        for row in &stored {
-            world.stored.insert(row.try_get(0)?, stored_of(row)?);
-        }
-        for row in &parts {
-            if let Some(stored) = world.stored.get_mut(&row.try_get(0)?) {
-                let by: Option<&[u8]> = row.try_get(3)?;
-                stored.parts.push(StoredPart {
-                    kind: kind_from(row.try_get(1)?)?,
-                    sha256: digest(row.try_get(2)?)?,
-                    erased_by: by.map(id16).transpose()?.map(EventId::from_bytes),
-                });
-            }
         }
         for row in complaints.iter().chain(&by_row) {
             let standing = standing(row)?;
@@ -338,7 +338,42 @@ impl World {
                 .or_default()
                 .push(row.try_get(1)?);
         }
+        let filed = wanted.filings.iter();
+        let filed = filed.filter_map(|id| world.complaints.get(id));
+        let whole: Vec<i64> = world
+            .events
+            .values()
+            .copied()
+            .chain(filed.map(|standing| standing.row))
+            .collect();
+        world.load_stored(client, whole).await?;
         Ok(world)
+    }
+
+    /// Reads what was sent before: these rows with their parts, and those that
+    /// repeat something. Hardly ever is there any.
+    async fn load_stored(&mut self, client: &Session, whole: Vec<i64>) -> Result<(), Failure> {
+        let mut all = whole.clone();
+        all.extend(self.repetitions.values().flatten());
+        let (stored, parts) = try_join(
+            found(client, STORED, all.len(), &[&all]),
+            found(client, PARTS, whole.len(), &[&whole]),
+        )
+        .await?;
+        for row in &stored {
+            self.stored.insert(row.try_get(0)?, stored_of(row)?);
+        }
+        for row in &parts {
+            if let Some(stored) = self.stored.get_mut(&row.try_get(0)?) {
+                let by: Option<&[u8]> = row.try_get(3)?;
+                stored.parts.push(StoredPart {
+                    kind: kind_from(row.try_get(1)?)?,
+                    sha256: digest(row.try_get(2)?)?,
+                    erased_by: by.map(id16).transpose()?.map(EventId::from_bytes),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// A party calls this complaint so from now on.

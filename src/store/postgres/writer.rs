@@ -16,26 +16,22 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
-    time::{Instant, sleep, timeout},
+    sync::mpsc,
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    domain::{Decision, Micros, PartyId},
-    exchange::Place,
-    runtime::random_unit,
-    store::{AcceptBatch, NewSubmission, Receipt, StoreError, SubmitRefusal},
-};
+use crate::{domain::PartyId, runtime::random_unit, store::StoreError};
 
 use super::{
     Shared,
-    again::{self, How, Settling},
+    again::{self, How},
     connect::Line,
-    damaged,
     decide::Deciding,
     directory,
     error::Failure,
+    guard,
+    jobs::{Batch, Done, Job, Work},
     plan::Plan,
     retell,
     session::{Session, execute, maybe, one},
@@ -44,10 +40,8 @@ use super::{
     writes::{COMMIT, Writer, Writes},
 };
 
-/// Jobs of one batch, at most.
-const JOBS_PER_BATCH: usize = 512;
-/// Entries of one batch, at most; a larger job is a batch of its own.
-const ENTRIES_PER_BATCH: usize = 2_048;
+/// How long what nobody waits for waits for a commit that comes anyhow.
+const PATIENCE: Duration = Duration::from_millis(5);
 /// Times that a batch is tried as a whole.
 const ATTEMPTS_TOGETHER: u32 = 3;
 /// Times that one item is tried alone.
@@ -60,82 +54,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub(super) const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// How long taking the replica's row away may take.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// Something to write.
-#[derive(Debug)]
-pub(super) enum Work {
-    /// A frame of a party.
-    Accept(PartyId, AcceptBatch),
-    /// Hand-overs at the hub's own door.
-    Submit(Vec<NewSubmission>, Micros),
-    /// A node holds its deliveries through here.
-    Held(PartyId, Place),
-    /// A page of open complaints that may have a new reader, by their rows.
-    Retell(Vec<i64>, Micros),
-    /// What is parked gets another word; a batch of its own.
-    Settle(Box<Settling>),
-    /// Nothing but the commit.
-    Probe,
-}
-
-/// What came of it.
-#[derive(Debug)]
-pub(super) enum Done {
-    Nothing,
-    Accepted(Place),
-    Submitted(Vec<Result<Receipt, SubmitRefusal>>),
-    Settled(Option<Box<Decision>>),
-}
-
-impl Done {
-    pub(super) fn place(self) -> Result<Place, StoreError> {
-        match self {
-            Self::Accepted(place) => Ok(place),
-            _ => Err(damaged("an answer that fits no frame")),
-        }
-    }
-
-    pub(super) fn receipts(self) -> Result<Vec<Result<Receipt, SubmitRefusal>>, StoreError> {
-        match self {
-            Self::Submitted(receipts) => Ok(receipts),
-            _ => Err(damaged("an answer that fits no hand-over")),
-        }
-    }
-
-    pub(super) fn decision(self) -> Result<Option<Decision>, StoreError> {
-        match self {
-            Self::Settled(decision) => Ok(decision.map(|found| *found)),
-            _ => Err(damaged("an answer that fits no settling")),
-        }
-    }
-}
-
-/// Something to write, and who waits for it.
-pub(super) struct Job {
-    pub(super) work: Work,
-    pub(super) tell: oneshot::Sender<Result<Done, StoreError>>,
-}
-
-impl Job {
-    fn entries(&self) -> usize {
-        match &self.work {
-            Work::Accept(_, batch) => batch.entries.len(),
-            Work::Submit(batch, _) => batch.len(),
-            Work::Retell(rows, _) => rows.len(),
-            Work::Settle(_) | Work::Held(..) | Work::Probe => 1,
-        }
-    }
-
-    /// Whatever is decided beside a settling would not see what it changes.
-    fn is_alone(&self) -> bool {
-        matches!(self.work, Work::Settle(_))
-    }
-
-    fn answer(self, outcome: Result<Done, StoreError>) {
-        // Nobody waits any more: what was written stays written.
-        let _ = self.tell.send(outcome);
-    }
-}
 
 /// What one attempt at a batch came to.
 enum Attempt {
@@ -164,6 +82,8 @@ struct Replica {
     row: Option<i64>,
     batch: i64,
     held: Option<Held>,
+    /// The last attempt waited in vain for what another commit holds.
+    is_blocked: bool,
 }
 
 /// Runs until nobody can write any more, or it is told to stop; then what
@@ -178,6 +98,7 @@ pub(super) async fn run(
         row: None,
         batch: 0,
         held: None,
+        is_blocked: false,
     };
     let mut left: Option<Job> = None;
     loop {
@@ -195,20 +116,17 @@ pub(super) async fn run(
                 }
             },
         };
-        let mut entries = first.entries();
-        let is_alone = first.is_alone();
-        let mut jobs = vec![first];
-        while !is_alone
-            && jobs.len() < JOBS_PER_BATCH
-            && let Ok(job) = queue.try_recv()
-        {
-            entries += job.entries();
-            if entries > ENTRIES_PER_BATCH || job.is_alone() {
-                left = Some(job);
+        let mut batch = Batch::of(first);
+        left = batch.fill(&mut queue);
+        // Nobody waits for it: a commit that comes anyhow takes it along.
+        let until = Instant::now() + PATIENCE;
+        while left.is_none() && batch.can_wait() {
+            let Ok(Some(job)) = timeout_at(until, queue.recv()).await else {
                 break;
-            }
-            jobs.push(job);
+            };
+            left = batch.add(job).or_else(|| batch.fill(&mut queue));
         }
+        let jobs = batch.jobs;
         replica.carry_out(jobs).await;
     }
     replica.leave().await;
@@ -216,21 +134,27 @@ pub(super) async fn run(
 
 impl Replica {
     async fn carry_out(&mut self, jobs: Vec<Job>) {
-        let left = self.together(jobs, ATTEMPTS_TOGETHER).await;
-        for job in left {
-            let unfit = self.together(vec![job], ATTEMPTS_ALONE).await;
+        let until = Instant::now() + LOOK_FOR;
+        for job in self.together(jobs, ATTEMPTS_TOGETHER, until).await {
+            // One after the other they would wait for hours.
+            let unfit = match self.is_blocked && Instant::now() >= until {
+                true => vec![job],
+                false => self.together(vec![job], ATTEMPTS_ALONE, until).await,
+            };
             for job in unfit {
-                let error = Failure::Moved.into_error();
-                job.answer(Err(error));
+                job.answer(Err(Failure::given_up(self.is_blocked)));
             }
         }
     }
 
-    /// Tries some jobs as one batch; those that come back are unanswered.
-    async fn together(&mut self, mut jobs: Vec<Job>, attempts: u32) -> Vec<Job> {
+    /// Tries some jobs as one batch; those that come back are unanswered. What
+    /// others block is tried until then.
+    async fn together(&mut self, mut jobs: Vec<Job>, attempts: u32, until: Instant) -> Vec<Job> {
         let mut tried = 0;
         while tried < attempts && !jobs.is_empty() {
-            match self.attempt(&jobs).await {
+            let attempt = self.attempt(&jobs).await;
+            self.is_blocked = matches!(attempt, Attempt::Failed(Failure::Blocked));
+            match attempt {
                 Attempt::Committed(done, touched) => {
                     for (job, done) in jobs.into_iter().zip(done) {
                         job.answer(Ok(done));
@@ -242,7 +166,10 @@ impl Replica {
                     jobs.remove(place).answer(Err(error));
                     continue;
                 }
-                Attempt::Failed(Failure::Moved) => {
+                Attempt::Failed(Failure::Blocked) if jobs.len() > 1 || Instant::now() >= until => {
+                    return jobs;
+                }
+                Attempt::Failed(Failure::Moved | Failure::Blocked) => {
                     tracing::debug!(event = "postgres_batch_again", jobs = jobs.len());
                 }
                 Attempt::Failed(Failure::Unfit(_)) if jobs.len() > 1 => return jobs,
@@ -285,9 +212,7 @@ impl Replica {
         };
         match self.commit(&prepared.writes).await {
             Ok(()) => {
-                if let Some(row) = self.row {
-                    self.shared.database.guard.committed(row, self.batch);
-                }
+                self.shared.database.guard.committed(self.batch);
                 Attempt::Committed(prepared.done, prepared.touched)
             }
             Err(failure) => Attempt::Failed(failure),
@@ -301,29 +226,13 @@ impl Replica {
             return Err(Attempt::Failed(Failure::Moved));
         };
         let client = held.line.client();
-        begin_parties(client, shared, jobs)
-            .await
-            .map_err(Attempt::Failed)?;
-        let mut world = World::load(client, &wanted(jobs))
-            .await
-            .map_err(Attempt::Failed)?;
-        if let [job] = jobs
-            && let Work::Settle(settling) = &job.work
-        {
-            let parked = again::load(client, settling).await;
-            let parked = parked.map_err(|error| Attempt::Failed(error.into()))?;
-            if let Some(parked) = parked {
-                world.add_parked(parked);
-            }
-        }
-        if world.directory_version != shared.known().version {
-            let newer = directory::read_registry(client).await;
-            shared.learn_anew(newer.map_err(|error| Attempt::Failed(error.into()))?);
-            return Err(Attempt::Failed(Failure::Moved));
-        }
         let is_decided = jobs
             .iter()
             .any(|job| !matches!(job.work, Work::Held(..) | Work::Probe));
+        let world = match is_decided {
+            true => self.known(client, jobs).await?,
+            false => World::default(),
+        };
         let (done, mut world, mut plan) = decide_all(shared, jobs, world)?;
         let tells = std::mem::take(&mut plan.tells);
         let lacking = told::lacking(&tells, &world);
@@ -347,6 +256,32 @@ impl Replica {
             touched,
             writes,
         })
+    }
+
+    /// What these jobs need to know, by the directory that the server has now.
+    async fn known(&self, client: &Session, jobs: &[Job]) -> Result<World, Attempt> {
+        let shared = &self.shared;
+        begin_parties(client, shared, jobs)
+            .await
+            .map_err(Attempt::Failed)?;
+        let mut world = World::load(client, &wanted(jobs))
+            .await
+            .map_err(Attempt::Failed)?;
+        if let [job] = jobs
+            && let Work::Settle(settling) = &job.work
+        {
+            let parked = again::load(client, settling).await;
+            let parked = parked.map_err(|error| Attempt::Failed(error.into()))?;
+            if let Some(parked) = parked {
+                world.add_parked(parked);
+            }
+        }
+        if world.directory_version != shared.known().version {
+            let newer = directory::read_registry(client).await;
+            shared.learn_anew(newer.map_err(|error| Attempt::Failed(error.into()))?);
+            return Err(Attempt::Failed(Failure::Moved));
+        }
+        Ok(world)
     }
 
     /// A server that is silent for longer is gone.
@@ -381,12 +316,8 @@ impl Replica {
         let row = match taken {
             Some(row) => row,
             None => {
-                one(
-                    client,
-                    "INSERT INTO replica DEFAULT VALUES RETURNING id, generation, batch",
-                    &[],
-                )
-                .await?
+                let first = guard::first_generation();
+                one(client, guard::NEW_ROW, &[&first]).await?
             }
         };
         if line.is_doubtful() {
@@ -404,7 +335,10 @@ impl Replica {
             (row.try_get(0)?, row.try_get(1)?, row.try_get::<_, i64>(2)?);
         self.row = Some(replica);
         self.batch = self.batch.max(committed);
-        self.shared.database.guard.committed(replica, committed);
+        self.shared
+            .database
+            .guard
+            .taken(replica, generation, committed);
         self.held = Some(Held {
             line,
             writer: Writer {

@@ -34,7 +34,7 @@ impl AdapterStore for SqliteStore {
                 Some(epoch) => epoch,
                 None => self.heads(&party).await?.epoch,
             };
-            let met = self.shared.expected.met_by(&batch.entries, epoch);
+            let met = self.shared.expected.met_by(&party, &batch.entries, epoch);
             // The hub has it on its disk; here it is on its way. Whoever asks
             // from now on, by reading or writing, comes after it.
             // The fence comes back with the outcome: it stands until the commit,
@@ -60,7 +60,10 @@ impl AdapterStore for SqliteStore {
             let name = party.clone();
             self.write(move |tx| tx.adopt(&name, keep_through, head))
                 .await?;
-            self.reappend(&party).await
+            let heads = self.reappend(&party).await?;
+            let theirs = keep_through + 1..=head.position;
+            self.shared.expected.adopted(&party, heads.epoch, theirs);
+            Ok(heads)
         }
         .boxed()
     }

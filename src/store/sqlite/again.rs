@@ -70,7 +70,7 @@ pub(super) fn parked(
 
 /// A letter of its columns: row, party, epoch, when it was stored, header, event.
 /// What was decided about it stands elsewhere.
-fn letter(row: &Row<'_>) -> Result<DeadLetter, StoreError> {
+pub(super) fn letter(row: &Row<'_>) -> Result<DeadLetter, StoreError> {
     let id: i64 = row.get(0)?;
     let party: String = row.get(1)?;
     Ok(DeadLetter {

@@ -223,6 +223,11 @@ pub fn restore(
     let unfinished = place.with_extension("unfinished");
     let _ = fs::remove_file(&unfinished);
     let mut to = private_file(&unfinished)?;
+    // As root, which stops and starts the service: its user must be able to open it.
+    for file in [&to, &held] {
+        give_to_owner(directory, file)
+            .map_err(|error| cant(directory, "give what is restored to its owner", &error))?;
+    }
     fs::File::open(&copy)
         .and_then(|mut from| std::io::copy(&mut from, &mut to))
         .and_then(|_| to.sync_all())
@@ -267,6 +272,22 @@ fn refuse_existing(target: &Path) -> Result<(), StoreError> {
             target.display()
         )));
     }
+    Ok(())
+}
+
+/// Gives a file to the user and group of the data directory, whose node opens it.
+#[cfg(unix)]
+fn give_to_owner(directory: &Path, file: &fs::File) -> std::io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, fchown};
+    let (wanted, found) = (fs::metadata(directory)?, file.metadata()?);
+    if wanted.uid() == found.uid() {
+        return Ok(());
+    }
+    fchown(file, Some(wanted.uid()), Some(wanted.gid()))
+}
+
+#[cfg(not(unix))]
+fn give_to_owner(_: &Path, _: &fs::File) -> std::io::Result<()> {
     Ok(())
 }
 

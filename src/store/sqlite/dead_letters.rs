@@ -1,44 +1,34 @@
 //! Submissions that the hub refused or parked, and deliveries that this node could
-//! not read: what a person may have to look at. Read from the node's file, beside the node that runs.
+//! not read: what a person may have to look at. Read from the node's file, beside
+//! the node that runs, or by the node itself.
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags, Params, params};
 
 use crate::{
-    domain::{Micros, PartyId},
-    exchange::Entry,
-    store::{DeadLetter, StoreError},
+    domain::PartyId,
+    store::{DeadLetter, LetterKind, LetterName, LetterQuery, StoreError},
 };
 
-use super::{again, backup::FILE, damaged, decisions::read_decision, file, journal::position_of};
+use super::{again::letter, backup::FILE, decisions::read_decision, file};
 
-/// Rejected and parked submissions in the store of a data directory, the newest
-/// first, at most `limit`; of one party, if it is named.
+/// What the store of a data directory holds of what is asked for: what could not
+/// be read, then what is parked, then what was rejected; of each the newest first.
 ///
 /// # Errors
 /// There is no store, or it can't be read.
-pub fn dead_letters(
-    directory: &Path,
-    only: Option<&PartyId>,
-    limit: usize,
-) -> Result<Vec<DeadLetter>, StoreError> {
-    look(directory, |connection| letters(connection, only, limit))
+pub fn letters(directory: &Path, query: &LetterQuery) -> Result<Vec<DeadLetter>, StoreError> {
+    look(directory, |connection| list(connection, query))
 }
 
-/// Deliveries in the store of a node's data directory that it could not read,
-/// and that nobody has settled; the oldest first, at most `limit`.
+/// Letters of the store of a data directory that a name means; one that can't be
+/// read is found by its place only.
 ///
 /// # Errors
 /// There is no store, or it can't be read.
-pub fn unread_deliveries(
-    directory: &Path,
-    only: Option<&PartyId>,
-    limit: usize,
-) -> Result<Vec<DeadLetter>, StoreError> {
-    look(directory, |connection| {
-        again::unread(connection, only, 0, limit)
-    })
+pub fn letters_named(directory: &Path, name: &LetterName) -> Result<Vec<DeadLetter>, StoreError> {
+    look(directory, |connection| named(connection, name))
 }
 
 fn look<T>(
@@ -59,35 +49,93 @@ fn look<T>(
     read(&connection).map_err(|error| file::explain(&path, error))
 }
 
-fn letters(
+// Of each: parties, moments, reasons, then before which (moment, row). Over all
+// journals by the order of storing; the partial indexes hold only these few, and
+// are used where their own condition stands as it is.
+const UNREADABLE: &str = "SELECT u.row, j.party, j.epoch, d.stored_at, d.header, coalesce(d.event, x'') \
+     FROM unread u JOIN journal j ON j.id = u.row >> 36 JOIN delivery d ON d.id = u.row \
+     WHERE (?1 IS NULL OR u.party = ?1) AND (?2 IS NULL OR d.stored_at >= ?2) AND ?3 IS NULL \
+         AND (d.stored_at, u.row) < (?4, ?5) \
+     ORDER BY d.stored_at DESC, u.row DESC LIMIT ?6";
+const PARKED: &str = "SELECT d.row, j.party, j.epoch, s.stored_at, x'', s.event FROM decision d \
+     JOIN journal j ON j.id = d.row >> 36 JOIN submission s ON s.id = d.row \
+     WHERE d.outcome = 4 AND (?1 IS NULL OR j.party = ?1) AND (?2 IS NULL OR s.stored_at >= ?2) \
+         AND ?3 IS NULL AND (s.stored_at, d.row) < (?4, ?5) \
+     ORDER BY s.stored_at DESC, d.row DESC LIMIT ?6";
+const REJECTED: &str = "SELECT d.row, j.party, j.epoch, s.stored_at, x'', s.event FROM decision d \
+     JOIN journal j ON j.id = d.row >> 36 JOIN submission s ON s.id = d.row \
+     WHERE d.outcome >= 3 AND d.outcome = 3 AND (?1 IS NULL OR j.party = ?1) \
+         AND (?2 IS NULL OR s.stored_at >= ?2) \
+         AND (?3 IS NULL OR substr(d.rejection -> '$.reason', 1, length(?3)) = ?3) \
+         AND (s.stored_at, d.row) < (?4, ?5) \
+     ORDER BY s.stored_at DESC, d.row DESC LIMIT ?6";
+
+fn list(connection: &Connection, query: &LetterQuery) -> Result<Vec<DeadLetter>, StoreError> {
+    let mut found = Vec::new();
+    for (kind, before) in query.stretches() {
+        let statement = match kind {
+            LetterKind::Unreadable => UNREADABLE,
+            LetterKind::Parked => PARKED,
+            LetterKind::Rejected => REJECTED,
+        };
+        let left = query.limit - found.len();
+        let values = params![
+            query.party.as_ref().map(PartyId::as_str),
+            query.since.map(|since| since.0),
+            query.reason_begins(),
+            before.0,
+            before.1,
+            i64::try_from(left).unwrap_or(i64::MAX),
+        ];
+        found.extend(read(connection, statement, values)?);
+    }
+    Ok(found)
+}
+
+const BY_EVENT: &str = "SELECT d.row, j.party, j.epoch, s.stored_at, x'', s.event FROM decision d \
+     JOIN journal j ON j.id = d.row >> 36 JOIN submission s ON s.id = d.row \
+     WHERE d.outcome >= 3 AND d.event_id = ?1 ORDER BY d.row";
+const AT_PLACE: &str = "SELECT d.row, j.party, j.epoch, s.stored_at, x'', s.event FROM journal j \
+     JOIN decision d ON d.row = (j.id << 36) | ?3 JOIN submission s ON s.id = d.row \
+     WHERE j.party = ?1 AND (?2 IS NULL OR j.epoch = ?2) AND d.outcome >= 3 \
+     UNION ALL \
+     SELECT u.row, j.party, j.epoch, d.stored_at, d.header, coalesce(d.event, x'') FROM journal j \
+     JOIN unread u ON u.row = (j.id << 36) | ?3 JOIN delivery d ON d.id = u.row \
+     WHERE j.party = ?1 AND (?2 IS NULL OR j.epoch = ?2) ORDER BY 1";
+
+/// What a name means, in the order of the journals.
+pub(super) fn named(
     connection: &Connection,
-    only: Option<&PartyId>,
-    limit: usize,
+    name: &LetterName,
 ) -> Result<Vec<DeadLetter>, StoreError> {
-    // By the order of storing, over all journals; the index holds only these.
-    let mut statement = connection.prepare(
-        "SELECT d.row, j.party, j.epoch, s.stored_at, s.event FROM decision d \
-         JOIN journal j ON j.id = d.row >> 36 JOIN submission s ON s.id = d.row \
-         WHERE d.outcome >= 3 AND (?1 IS NULL OR j.party = ?1) \
-         ORDER BY s.stored_at DESC, d.row DESC LIMIT ?2",
-    )?;
-    let mut rows = statement.query(params![only.map(PartyId::as_str), limit as i64])?;
+    match name {
+        LetterName::Event(id) => read(connection, BY_EVENT, params![id.as_bytes()]),
+        LetterName::Place {
+            party,
+            epoch,
+            position,
+        } => {
+            let epoch = epoch.map(|epoch| epoch as i64);
+            let values = params![party.as_str(), epoch, *position as i64];
+            read(connection, AT_PLACE, values)
+        }
+    }
+}
+
+/// Letters of rows, with what was decided about them.
+fn read(
+    connection: &Connection,
+    statement: &str,
+    values: impl Params,
+) -> Result<Vec<DeadLetter>, StoreError> {
+    let mut statement = connection.prepare_cached(statement)?;
+    let mut rows = statement.query(values)?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        let id: i64 = row.get(0)?;
-        let party: String = row.get(1)?;
-        found.push(DeadLetter {
-            id: id as u64,
-            party: PartyId::parse(&party).map_err(|_| damaged("a party's id"))?,
-            epoch: row.get::<_, i64>(2)? as u64,
-            position: position_of(id),
-            stored_at: Micros(row.get(3)?),
-            decision: read_decision(connection, id)?,
-            entry: Entry {
-                event: row.get::<_, Vec<u8>>(4)?.into(),
-                ..Entry::default()
-            },
-        });
+        let mut letter = letter(row)?;
+        // Of a delivery there is none: its row is another one's.
+        letter.decision = read_decision(connection, row.get(0)?)?;
+        found.push(letter);
     }
     Ok(found)
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     domain::{Category, Institution, Micros, Party, PartyId, RoutingRule, catch_up},
-    store::{Registry, StoreError},
+    store::{DirectoryChange, Registry, StoreError},
 };
 
 use super::{Shared, damaged, view::complaint_at, writer::Tx};
@@ -35,17 +35,49 @@ impl Shared {
 }
 
 impl Tx<'_> {
-    pub(super) fn put_party(&mut self, party: &Party) -> Result<(), StoreError> {
+    /// Whether something is left to tell.
+    pub(super) fn change_directory(&mut self, change: DirectoryChange) -> Result<bool, StoreError> {
+        for party in &change.parties {
+            self.put_party(party)?;
+        }
+        for institution in &change.institutions {
+            self.put_institution(institution)?;
+        }
+        if let Some((categories, rules)) = change.policy {
+            self.put_policy(categories, rules)?;
+        }
+        if let Some(national) = change.national {
+            self.connection
+                .execute("UPDATE node SET national = ?1", [national.as_str()])?;
+        }
+        self.registry_changed();
+        Ok(self.next_retelling()?.is_some())
+    }
+
+    fn put_party(&mut self, party: &Party) -> Result<(), StoreError> {
+        let before: Option<String> = self
+            .connection
+            .prepare_cached("SELECT json FROM registered_party WHERE id = ?1")?
+            .query_row([party.id.as_str()], |row| row.get(0))
+            .optional()?;
+        let before: Option<Party> = before.map(|row| parse(&row)).transpose()?;
         self.connection
             .prepare_cached("INSERT OR REPLACE INTO registered_party (id, json) VALUES (?1, ?2)")?
             .execute(params![party.id.as_str(), json(party)?])?;
         // Its journals begin now.
         self.state(&party.id)?;
-        self.registry_changed();
+        if party.reads_from_now(before.as_ref()) {
+            // What has come to its institutions meanwhile is told.
+            self.connection.execute(
+                "INSERT OR IGNORE INTO retelling (code) \
+                 SELECT code FROM institution WHERE json_extract(json, '$.party') = ?1",
+                [party.id.as_str()],
+            )?;
+        }
         Ok(())
     }
 
-    pub(super) fn put_institution(&mut self, institution: &Institution) -> Result<(), StoreError> {
+    fn put_institution(&mut self, institution: &Institution) -> Result<(), StoreError> {
         let is_registered = self
             .connection
             .prepare_cached("SELECT 1 FROM registered_party WHERE id = ?1")?
@@ -64,7 +96,6 @@ impl Tx<'_> {
             "INSERT OR IGNORE INTO retelling (code) VALUES (?1)",
             [institution.code.as_str()],
         )?;
-        self.registry_changed();
         Ok(())
     }
 
@@ -78,7 +109,16 @@ impl Tx<'_> {
     ) -> Result<Option<(String, i64)>, StoreError> {
         let begin = match after {
             Some(after) => Some(after),
-            None => self.next_retelling()?,
+            None => {
+                // Where no complaint is open nothing is to be told: a new directory
+                // costs one statement, not a commit for each institution.
+                self.connection.execute(
+                    "DELETE FROM retelling WHERE NOT EXISTS (SELECT 1 FROM complaint c \
+                     WHERE c.is_open = 1 AND c.handler = retelling.code)",
+                    [],
+                )?;
+                self.next_retelling()?
+            }
         };
         let Some((code, after)) = begin else {
             return Ok(None);
@@ -124,7 +164,7 @@ impl Tx<'_> {
         Ok(next.map(|code| (code, 0)))
     }
 
-    pub(super) fn put_policy(
+    fn put_policy(
         &mut self,
         categories: Vec<Category>,
         rules: Vec<RoutingRule>,
@@ -144,7 +184,6 @@ impl Tx<'_> {
         let row = PolicyRow { categories, rules };
         self.connection
             .execute("UPDATE node SET policy = ?1", [json(&row)?])?;
-        self.registry_changed();
         Ok(())
     }
 }

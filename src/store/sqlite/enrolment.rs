@@ -66,14 +66,16 @@ impl Tx<'_> {
             }
         }
         self.connection.execute(
-            "INSERT INTO issued_certificate (serial, party, issued_at, ends_at, invitation) \
-             VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO issued_certificate \
+             (serial, party, issued_at, ends_at, invitation, digest) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![
                 new.serial,
                 new.party.as_str(),
                 new.issued_at.0,
                 new.ends_at.0,
-                new.invitation
+                new.invitation,
+                new.digest.as_ref().map(Digest::as_bytes)
             ],
         )?;
         Ok(true)
@@ -120,23 +122,20 @@ pub(super) fn invitations(connection: &Connection) -> Result<Vec<Invitation>, St
 }
 
 fn of_row(row: &Row<'_>) -> Result<Invitation, StoreError> {
-    let digest = |bytes: Vec<u8>| {
-        Digest::from_slice(&bytes).ok_or_else(|| damaged("a digest of an invitation"))
-    };
     let used_at: Option<i64> = row.get(6)?;
     let used = match used_at {
         None => None,
         Some(at) => Some(InvitationUse {
             at: Micros(at),
             from: row.get(7)?,
-            key_digest: digest(row.get(8)?)?,
+            key_digest: digest_of(row.get(8)?)?,
             serial: row.get(9)?,
         }),
     };
     Ok(Invitation {
         id: row.get(0)?,
         party: party(&row.get::<_, String>(1)?)?,
-        code_digest: digest(row.get(2)?)?,
+        code_digest: digest_of(row.get(2)?)?,
         made_at: Micros(row.get(3)?),
         expires_at: Micros(row.get(4)?),
         revoked_at: row.get::<_, Option<i64>>(5)?.map(Micros),
@@ -149,19 +148,23 @@ pub(super) fn issued_to(
     to: &PartyId,
 ) -> Result<Vec<IssuedCertificate>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT serial, issued_at, ends_at, invitation FROM issued_certificate \
+        "SELECT serial, issued_at, ends_at, invitation, digest FROM issued_certificate \
          WHERE party = ?1 ORDER BY issued_at DESC, serial LIMIT ?2",
     )?;
-    let found = statement.query_map(params![to.as_str(), LISTED], |row| {
-        Ok(IssuedCertificate {
+    let mut found = statement.query(params![to.as_str(), LISTED])?;
+    let mut issued = Vec::new();
+    while let Some(row) = found.next()? {
+        let digest: Option<Vec<u8>> = row.get(4)?;
+        issued.push(IssuedCertificate {
             serial: row.get(0)?,
+            digest: digest.map(digest_of).transpose()?,
             party: to.clone(),
             issued_at: Micros(row.get(1)?),
             ends_at: Micros(row.get(2)?),
             invitation: row.get(3)?,
-        })
-    })?;
-    Ok(found.collect::<Result<_, _>>()?)
+        });
+    }
+    Ok(issued)
 }
 
 pub(super) fn refused_joins(connection: &Connection) -> Result<Vec<RefusedJoin>, StoreError> {
@@ -178,6 +181,10 @@ pub(super) fn refused_joins(connection: &Connection) -> Result<Vec<RefusedJoin>,
         })
     })?;
     Ok(found.collect::<Result<_, _>>()?)
+}
+
+fn digest_of(bytes: Vec<u8>) -> Result<Digest, StoreError> {
+    Digest::from_slice(&bytes).ok_or_else(|| damaged("a digest of an invitation"))
 }
 
 fn party(text: &str) -> Result<PartyId, StoreError> {

@@ -7,15 +7,12 @@ use rusqlite::params;
 use tokio::sync::watch;
 
 use crate::{
-    domain::{
-        Category, ComplaintId, Decision, Event, EventId, Institution, InstitutionCode, Micros,
-        Party, PartyId, Rejection, RoutingRule,
-    },
+    domain::{ComplaintId, Decision, Event, EventId, InstitutionCode, Micros, PartyId, Rejection},
     exchange::{Direction, Entry, Place},
     store::{
-        AcceptBatch, Answer, EndedEpoch, Heads, HubStore, IncomingEntry, Invitation, InvitationUse,
-        IssuedCertificate, NewSubmission, Receipt, RefusedJoin, Registry, SessionToken, StoreError,
-        SubmitRefusal, told::Pending,
+        AcceptBatch, Answer, DirectoryChange, EndedEpoch, Heads, HubStore, IncomingEntry,
+        Invitation, InvitationUse, IssuedCertificate, NewSubmission, Receipt, RefusedJoin,
+        Registry, SessionToken, StoreError, SubmitRefusal, told::Pending,
     },
 };
 
@@ -119,15 +116,13 @@ impl HubStore for SqliteStore {
         self.shared.registry.subscribe()
     }
 
-    fn put_party(&self, party: Party) -> Answer<'_, ()> {
-        self.write(move |tx| tx.put_party(&party))
-    }
-
-    fn put_institution(&self, institution: Institution) -> Answer<'_, ()> {
+    fn change_directory(&self, change: DirectoryChange) -> Answer<'_, ()> {
         async move {
-            self.write(move |tx| tx.put_institution(&institution))
-                .await?;
-            self.retell().await
+            let is_left = self.write(move |tx| tx.change_directory(change)).await?;
+            match is_left {
+                true => self.retell().await,
+                false => Ok(()),
+            }
         }
         .boxed()
     }
@@ -145,19 +140,6 @@ impl HubStore for SqliteStore {
             }
         }
         .boxed()
-    }
-
-    fn put_policy(&self, categories: Vec<Category>, rules: Vec<RoutingRule>) -> Answer<'_, ()> {
-        self.write(move |tx| tx.put_policy(categories, rules))
-    }
-
-    fn set_national(&self, party: PartyId) -> Answer<'_, ()> {
-        self.write(move |tx| {
-            tx.connection
-                .execute("UPDATE node SET national = ?1", [party.as_str()])?;
-            tx.registry_changed();
-            Ok(())
-        })
     }
 
     fn revoke(&self, serial: String, note: String, now: Micros) -> Answer<'_, ()> {

@@ -61,14 +61,14 @@ use crate::{
 
 use super::{
     Answer, ComplaintRecord, Counts, DeadLetter, EarlierInbox, HeaderEncoder, Heads, JournalEntry,
-    NewSubmission, Receipt, Registry, Store, StoreError, SubmitRefusal, UnmappedStatus,
+    LetterName, NewSubmission, Receipt, Registry, Store, StoreError, SubmitRefusal, UnmappedStatus,
     fence::Fence,
     memory::{Expected, Memory},
 };
 pub use backup::{CopyFacts, backup, check, restore};
 pub use ceiling::group_commit_ceiling;
 use connection::{blob16, connect, damaged, digest};
-pub use dead_letters::{dead_letters, unread_deliveries};
+pub use dead_letters::{letters, letters_named};
 pub use epoch::recover;
 use journal::{fresh_heads, load_state};
 use keys::{Db, Keys};
@@ -554,6 +554,11 @@ impl Store for SqliteStore {
             };
             list(connection, only.as_ref(), after, limit)
         })
+    }
+
+    fn letters_named(&self, name: &LetterName) -> Answer<'_, Vec<DeadLetter>> {
+        let name = name.clone();
+        self.read(move |connection, _| dead_letters::named(connection, &name))
     }
 
     fn unread(&self, party: &PartyId) -> Answer<'_, u64> {

@@ -14,12 +14,12 @@ use crate::{
     link::WireHeaders,
     runtime::{SystemClock, random_bytes},
     store::{
-        AdapterStore, HubStore, Recovered, StoreError,
+        AdapterStore, DeadLetter, HubStore, LetterName, LetterQuery, Recovered, StoreError,
         conformance::{self, Engine, Kept},
     },
 };
 
-use super::{Decide, NodeRole, Options, SqliteStore, recover};
+use super::{Decide, NodeRole, Options, SqliteStore, letters, letters_named, recover};
 
 struct Sqlite;
 
@@ -68,6 +68,14 @@ impl Engine for Sqlite {
 
     fn recover(&self, directory: &Path, now: Micros, dry_run: bool) -> Recovered {
         once_let_go(|| recover(directory.to_owned(), now, dry_run)).unwrap()
+    }
+
+    fn letters(&self, directory: &Path, query: &LetterQuery) -> Vec<DeadLetter> {
+        letters(directory, query).unwrap()
+    }
+
+    fn letters_named(&self, directory: &Path, name: &LetterName) -> Vec<DeadLetter> {
+        letters_named(directory, name).unwrap()
     }
 }
 

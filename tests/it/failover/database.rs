@@ -77,6 +77,65 @@ async fn hubs_wait_for_their_database() {
     count_in_is_count_out(&nation, &cluster, &all).await;
 }
 
+/// Scenario: the synchronous standby is away when a hub starts, which is killed
+/// while it waits and started again; then the standby is no longer waited for.
+/// Guarantee: the hub waits and says for what; of all the starts one leaves a
+/// session that waits at the server; it serves by itself, and nothing waits then.
+#[tokio::test(flavor = "multi_thread")]
+async fn hubs_wait_for_a_standby() {
+    let Some(programs) = programs() else { return };
+    if !has("curl") {
+        return missing("curl");
+    }
+    let cluster = Cluster::start(&programs, &[]);
+    cluster.create("national");
+    let mut nation = nation_at(&url_of(&[&cluster], "national")).await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' \
+         AND query LIKE '%logical_emit_message%'";
+    let names = |names: &str| {
+        let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'");
+        cluster.psql("postgres", &set);
+        cluster.psql("postgres", "SELECT pg_reload_conf()");
+    };
+    nation.hubs[0].kill();
+    names("elsewhere");
+    // The other one has noticed: no commit is durable any more.
+    eventually("red", async || readiness(&nation.hubs[1]) == 503).await;
+    let mut hub = nation.hubs.remove(0);
+    let log = nation.directory.path().join("hub-0.log");
+    let waits = |times: usize| {
+        let said = std::fs::read_to_string(&log).unwrap_or_default();
+        let lines = said.lines().filter(|line| {
+            line.contains("store_waited_for") && line.contains("synchronous standby")
+        });
+        lines.count() >= times
+    };
+    let file = nation.directory.path().join("hub-0.toml");
+    let mut first = Command::new(env!("CARGO_BIN_EXE_jembatan"))
+        .args(["hub", "--config", file.to_str().unwrap()])
+        .stdout(Stdio::null())
+        .stderr(std::fs::OpenOptions::new().append(true).open(&log).unwrap())
+        .spawn()
+        .unwrap();
+    eventually("it says that it waits", async || waits(3)).await;
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let starting = tokio::task::spawn_blocking(move || {
+        hub.start_again();
+        hub
+    });
+    eventually("it says that it waits", async || waits(8)).await;
+    assert!(!starting.is_finished());
+    assert_eq!(cluster.psql("postgres", waiting).trim(), "1");
+    names("");
+    nation.hubs.insert(0, starting.await.unwrap());
+    for hub in &nation.hubs {
+        eventually("green", async || readiness(hub) == 200).await;
+    }
+    nation.all_linked().await;
+    assert_eq!(cluster.psql("postgres", waiting).trim(), "0");
+}
+
 /// Scenario: a hub whose database lets nobody in with this password, one whose
 /// user may do nothing there, one whose database is not there.
 /// Guarantee: none of them waits for what will not come: each ends and says

@@ -6,6 +6,7 @@
 //! `JEMBATAN_TEST_FAILOVER_ADAPTERS` for more adapters, and
 //! `JEMBATAN_TEST_SEED` for the same moments again; each test prints them.
 
+mod alone;
 mod checks;
 mod database;
 mod kills;

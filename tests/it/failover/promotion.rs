@@ -22,7 +22,7 @@ enum Lost {
 }
 
 /// Complaints that are accepted so far, over all parties.
-fn accepted(cluster: &Cluster) -> i64 {
+pub(super) fn accepted(cluster: &Cluster) -> i64 {
     let text = "SELECT sum(accepted) FROM submission_head";
     cluster.psql("national", text).trim().parse().unwrap()
 }

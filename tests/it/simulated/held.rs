@@ -2,7 +2,7 @@
 //! the test does not see, so the clock stands while an answer is awaited: a
 //! commit takes no time.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{
     FutureExt as _,
@@ -10,16 +10,16 @@ use futures_util::{
 };
 use jembatan::{
     domain::{
-        Category, ComplaintId, ComplaintName, Decision, Event, EventId, Institution,
-        InstitutionCode, Micros, Party, PartyId, Rejection, RoutingRule, SystemName,
+        ComplaintId, ComplaintName, Decision, Event, EventId, InstitutionCode, Micros, PartyId,
+        Rejection, SystemName,
     },
     exchange::{Direction, Place},
     store::{
         AcceptBatch, AdapterStore, Answer, ComplaintRecord, CopyWanted, Counts, DeadLetter,
-        EarlierInbox, EndedEpoch, Heads, HubStore, Invitation, InvitationUse, IssuedCertificate,
-        JournalEntry, NewSubmission, Pruned, Receipt, ReceiveBatch, ReceivedCopy, ReceivedEntry,
-        RefusedJoin, Registry, SessionToken, Store, SubmitRefusal, UnmappedStatus,
-        sqlite::SqliteStore,
+        DirectoryChange, EarlierInbox, EndedEpoch, Heads, HubStore, Invitation, InvitationUse,
+        IssuedCertificate, JournalEntry, LetterName, NewSubmission, Pruned, Receipt, ReceiveBatch,
+        ReceivedCopy, ReceivedEntry, RefusedJoin, Registry, SessionToken, Store, SubmitRefusal,
+        UnmappedStatus, sqlite::SqliteStore,
     },
 };
 use tokio::sync::{oneshot, watch};
@@ -64,6 +64,10 @@ macro_rules! hold {
 }
 
 impl Store for Held {
+    fn look_every(&self) -> Duration {
+        self.0.look_every()
+    }
+
     fn instance_id(&self) -> [u8; 16] {
         self.0.instance_id()
     }
@@ -99,6 +103,7 @@ impl Store for Held {
         fn forget_unmapped(&self, party: &PartyId, statuses: Vec<UnmappedStatus>) -> ();
         fn probe(&self) -> ();
         fn dead_letters(&self, only: Option<&PartyId>, after: u64, limit: usize) -> Vec<DeadLetter>;
+        fn letters_named(&self, name: &LetterName) -> Vec<DeadLetter>;
         fn unread(&self, party: &PartyId) -> u64;
     }
 }
@@ -127,11 +132,8 @@ impl HubStore for Held {
         fn ended_epoch(&self, party: &PartyId, epoch: u64) -> Option<EndedEpoch>;
         fn catch_up(&self, party: &PartyId, node_epoch: u64, received: u64) -> ();
         fn mark(&self, party: &PartyId, place: Place) -> ();
-        fn put_party(&self, party: Party) -> ();
-        fn put_institution(&self, institution: Institution) -> ();
+        fn change_directory(&self, change: DirectoryChange) -> ();
         fn retell(&self) -> ();
-        fn put_policy(&self, categories: Vec<Category>, rules: Vec<RoutingRule>) -> ();
-        fn set_national(&self, party: PartyId) -> ();
         fn revoke(&self, serial: String, note: String, now: Micros) -> ();
         fn orphans(&self) -> Vec<(ComplaintId, Option<InstitutionCode>)>;
         fn in_triage(&self) -> u64;

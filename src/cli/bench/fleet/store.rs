@@ -24,8 +24,8 @@ use crate::{
     exchange::{Direction, Entry, Place, event_digest},
     store::{
         AdapterStore, Answer, ComplaintRecord, CopyWanted, Counts, DeadLetter, EarlierInbox, Heads,
-        JournalEntry, NewSubmission, Pruned, Receipt, ReceiveBatch, ReceivedCopy, ReceivedEntry,
-        Store, StoreError, SubmitRefusal, ToldBefore, UnmappedStatus,
+        JournalEntry, LetterName, NewSubmission, Pruned, Receipt, ReceiveBatch, ReceivedCopy,
+        ReceivedEntry, Store, StoreError, SubmitRefusal, ToldBefore, UnmappedStatus,
     },
 };
 
@@ -267,6 +267,7 @@ impl Store for LightStore {
         fn unmapped(&self, party: &PartyId, limit: usize) -> Vec<UnmappedStatus>;
         fn forget_unmapped(&self, party: &PartyId, statuses: Vec<UnmappedStatus>) -> ();
         fn dead_letters(&self, only: Option<&PartyId>, after: u64, limit: usize) -> Vec<DeadLetter>;
+        fn letters_named(&self, name: &LetterName) -> Vec<DeadLetter>;
         fn unread(&self, party: &PartyId) -> u64;
     }
 }

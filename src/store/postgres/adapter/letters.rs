@@ -1,16 +1,16 @@
 //! What a person may have to look at: deliveries that this node could not read, and
 //! submissions that the hub refused or parked.
 
-use tokio_postgres::Row;
+use tokio_postgres::{Row, types::ToSql};
 
 use crate::{
     domain::{Micros, PartyId},
     exchange::Entry,
-    store::{DeadLetter, StoreError, standing::position_of},
+    store::{DeadLetter, LetterKind, LetterName, LetterQuery, StoreError, standing::position_of},
 };
 
 use super::super::{
-    connect::{Database, Settings},
+    connect::{Database, Line, Settings},
     decisions::from_json,
     rows::{number, party},
     schema::{self, Role},
@@ -28,11 +28,38 @@ pub(super) const UNREAD: &str = "SELECT u.row, j.party, j.epoch, d.stored_at, d.
      WHERE u.row > $1 AND ($2::text IS NULL OR u.party = $2) ORDER BY u.row LIMIT $3";
 pub(super) const COUNT: &str =
     "SELECT count(*) FROM (SELECT 1 FROM unread WHERE party = $1 LIMIT $2) u";
-// The index holds only these.
-pub(super) const REFUSED: &str = "SELECT d.row, j.party, j.epoch, s.stored_at, ''::bytea, s.event, d.decision \
+// Of each: parties, moments, reasons, then before which (moment, row); the few that
+// were not accepted have an index.
+const UNREADABLE: &str = "SELECT u.row, j.party, j.epoch, d.stored_at, d.header, coalesce(d.event, ''::bytea), \
+         NULL::text \
+     FROM unread u JOIN journal j ON j.id = u.row >> 36 JOIN delivery d ON d.id = u.row \
+     WHERE ($1::text IS NULL OR u.party = $1) AND ($2::bigint IS NULL OR d.stored_at >= $2) \
+         AND $3::text IS NULL AND (d.stored_at, u.row) < ($4, $5) \
+     ORDER BY d.stored_at DESC, u.row DESC LIMIT $6";
+const PARKED: &str = "SELECT d.row, j.party, j.epoch, s.stored_at, ''::bytea, s.event, d.decision \
      FROM decision d JOIN journal j ON j.id = d.row >> 36 JOIN submission s ON s.id = d.row \
-     WHERE d.outcome >= 3 AND ($1::text IS NULL OR j.party = $1) \
-     ORDER BY s.stored_at DESC, d.row DESC LIMIT $2";
+     WHERE d.outcome >= 3 AND d.outcome = 4 AND ($1::text IS NULL OR j.party = $1) \
+         AND ($2::bigint IS NULL OR s.stored_at >= $2) AND $3::text IS NULL \
+         AND (s.stored_at, d.row) < ($4, $5) \
+     ORDER BY s.stored_at DESC, d.row DESC LIMIT $6";
+const REJECTED: &str = "SELECT d.row, j.party, j.epoch, s.stored_at, ''::bytea, s.event, d.decision \
+     FROM decision d JOIN journal j ON j.id = d.row >> 36 JOIN submission s ON s.id = d.row \
+     WHERE d.outcome >= 3 AND d.outcome = 3 AND ($1::text IS NULL OR j.party = $1) \
+         AND ($2::bigint IS NULL OR s.stored_at >= $2) \
+         AND ($3::text IS NULL \
+             OR starts_with((d.decision::json -> 'rejection' -> 'reason')::text, $3)) \
+         AND (s.stored_at, d.row) < ($4, $5) \
+     ORDER BY s.stored_at DESC, d.row DESC LIMIT $6";
+const BY_EVENT: &str = "SELECT d.row, j.party, j.epoch, s.stored_at, ''::bytea, s.event, d.decision \
+     FROM decision d JOIN journal j ON j.id = d.row >> 36 JOIN submission s ON s.id = d.row \
+     WHERE d.outcome >= 3 AND s.event_id = $1 ORDER BY d.row";
+const AT_PLACE: &str = "SELECT d.row, j.party, j.epoch, s.stored_at, ''::bytea, s.event, d.decision \
+     FROM journal j JOIN decision d ON d.row = (j.id << 36) | $3 JOIN submission s ON s.id = d.row \
+     WHERE j.party = $1 AND ($2::bigint IS NULL OR j.epoch = $2) AND d.outcome >= 3 \
+     UNION ALL \
+     SELECT u.row, j.party, j.epoch, d.stored_at, d.header, coalesce(d.event, ''::bytea), NULL \
+     FROM journal j JOIN unread u ON u.row = (j.id << 36) | $3 JOIN delivery d ON d.id = u.row \
+     WHERE j.party = $1 AND ($2::bigint IS NULL OR j.epoch = $2) ORDER BY 1";
 
 /// What can be settled at this node: deliveries that it could not read, in the order
 /// of their journals, after an id.
@@ -53,36 +80,73 @@ pub(super) async fn count_unread(client: &Session, party: &PartyId) -> Result<u6
     number(&one(client, COUNT, &[&party.as_str(), &COUNTED]).await?, 0)
 }
 
-/// Of an adapter's database: deliveries that it could not read, the oldest first, then
-/// submissions that the hub refused or parked, the newest first; at most `limit`, of
-/// one party, if it is named. Read beside the adapter that runs.
+/// What an adapter's database holds of what is asked for: what could not be read, then
+/// what is parked, then what was rejected; of each the newest first. Read beside the
+/// adapter that runs.
 ///
 /// # Errors
 /// The database can't be reached or read, or the schema does not fit.
-pub async fn dead_letters_of_adapter(
+pub async fn adapter_letters(
     settings: &Settings,
-    only: Option<&PartyId>,
-    limit: usize,
+    query: &LetterQuery,
 ) -> Result<Vec<DeadLetter>, StoreError> {
-    let line = Database::for_operator(settings)?.patient_line().await?;
-    let client = line.client();
-    schema::must_fit_as(client, Role::Adapter).await?;
-    let mut found: Vec<DeadLetter> = Vec::new();
-    while found.len() < limit {
-        let after = found.last().map_or(0, |last| last.id);
-        let page = unread(client, only, after, limit - found.len()).await?;
-        if page.is_empty() {
-            break;
+    let line = line(settings).await?;
+    let party = query.party.as_ref().map(PartyId::as_str);
+    let since = query.since.map(|since| since.0);
+    let reason = query.reason_begins();
+    let mut found = Vec::new();
+    for (kind, before) in query.stretches() {
+        let statement = match kind {
+            LetterKind::Unreadable => UNREADABLE,
+            LetterKind::Parked => PARKED,
+            LetterKind::Rejected => REJECTED,
+        };
+        let left = i64::try_from(query.limit - found.len()).unwrap_or(i64::MAX);
+        let values: [&(dyn ToSql + Sync); 6] =
+            [&party, &since, &reason, &before.0, &before.1, &left];
+        for row in rows(line.client(), statement, &values).await? {
+            found.push(letter(&row)?);
         }
-        found.extend(page);
-    }
-    let only = only.map(PartyId::as_str);
-    let left = i64::try_from(limit - found.len()).unwrap_or(i64::MAX);
-    let refused = rows(client, REFUSED, &[&only, &left]).await?;
-    for row in &refused {
-        found.push(letter(row)?);
     }
     Ok(found)
+}
+
+/// Letters of an adapter's database that a name means; one that can't be read is found
+/// by its place only.
+///
+/// # Errors
+/// The database can't be reached or read, or the schema does not fit.
+pub async fn adapter_letters_named(
+    settings: &Settings,
+    name: &LetterName,
+) -> Result<Vec<DeadLetter>, StoreError> {
+    named(line(settings).await?.client(), name).await
+}
+
+async fn line(settings: &Settings) -> Result<Line, StoreError> {
+    let line = Database::for_operator(settings)?.patient_line().await?;
+    schema::must_fit_as(line.client(), Role::Adapter).await?;
+    Ok(line)
+}
+
+/// What a name means, in the order of the journals.
+pub(super) async fn named(
+    client: &Session,
+    name: &LetterName,
+) -> Result<Vec<DeadLetter>, StoreError> {
+    let found = match name {
+        LetterName::Event(id) => rows(client, BY_EVENT, &[&id.as_bytes().as_slice()]).await?,
+        LetterName::Place {
+            party,
+            epoch,
+            position,
+        } => {
+            let epoch = epoch.map(|epoch| epoch as i64);
+            let values: [&(dyn ToSql + Sync); 3] = [&party.as_str(), &epoch, &(*position as i64)];
+            rows(client, AT_PLACE, &values).await?
+        }
+    };
+    found.iter().map(letter).collect()
 }
 
 /// A letter of its columns: row, party, epoch, when it was stored, header, event, what

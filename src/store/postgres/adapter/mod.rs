@@ -66,7 +66,7 @@ use super::{
 };
 use alone::{Alone, Tell};
 use hold::Process;
-pub use letters::dead_letters_of_adapter;
+pub use letters::{adapter_letters, adapter_letters_named};
 use queue::{Message, Queue};
 use world::{Step, World};
 use writer::Writer;

@@ -12,8 +12,8 @@ use crate::{
     exchange::{Direction, Place},
     store::{
         AdapterStore, Answer, ComplaintRecord, CopyWanted, Counts, DeadLetter, EarlierInbox, Heads,
-        JournalEntry, NewSubmission, Pruned, Receipt, ReceiveBatch, ReceivedCopy, ReceivedEntry,
-        Store, StoreError, SubmitRefusal, UnmappedStatus, entry_size,
+        JournalEntry, LetterName, NewSubmission, Pruned, Receipt, ReceiveBatch, ReceivedCopy,
+        ReceivedEntry, Store, StoreError, SubmitRefusal, UnmappedStatus, entry_size,
     },
 };
 
@@ -206,6 +206,11 @@ impl Store for PostgresAdapterStore {
             .boxed()
     }
 
+    fn letters_named(&self, name: &LetterName) -> Answer<'_, Vec<DeadLetter>> {
+        let name = name.clone();
+        async move { letters::named(&*self.reader().await?, &name).await }.boxed()
+    }
+
     fn unread(&self, party: &PartyId) -> Answer<'_, u64> {
         let party = party.clone();
         async move { letters::count_unread(&*self.reader().await?, &party).await }.boxed()
@@ -250,7 +255,7 @@ impl AdapterStore for PostgresAdapterStore {
                 Some(epoch) => epoch,
                 None => self.heads(&party).await?.epoch,
             };
-            let met = self.shared.expected.met_by(&batch.entries, epoch);
+            let met = self.shared.expected.met_by(&party, &batch.entries, epoch);
             // The hub has it on its disk; here it is on its way. Whoever asks from now
             // on, by reading or writing, comes after it. The fence goes with the job:
             // it stands until that is answered, whether or not somebody still waits.
@@ -277,7 +282,10 @@ impl AdapterStore for PostgresAdapterStore {
             let of = party.clone();
             self.alone(|tell| Alone::Adopt(of, (keep_through, head), tell))
                 .await?;
-            self.reappend(&party).await
+            let heads = self.reappend(&party).await?;
+            let theirs = keep_through + 1..=head.position;
+            self.shared.expected.adopted(&party, heads.epoch, theirs);
+            Ok(heads)
         }
         .boxed()
     }

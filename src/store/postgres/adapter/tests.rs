@@ -16,7 +16,7 @@ use crate::{
     link::WireHeaders,
     runtime::{SystemClock, random_bytes},
     store::{
-        AdapterStore, Decide, HubStore, Recovered, StoreError,
+        AdapterStore, DeadLetter, Decide, HubStore, LetterName, LetterQuery, Recovered, StoreError,
         conformance::{self, Engine, Kept, World},
         sqlite::{self, NodeRole, SqliteStore},
     },
@@ -27,7 +27,7 @@ use super::{
         Settings, migrate_adapter,
         tests::{cluster::Cluster, settings, shared, sql, wait},
     },
-    AdapterOptions, PostgresAdapterStore,
+    AdapterOptions, PostgresAdapterStore, adapter_letters, adapter_letters_named,
 };
 
 /// A database that has an adapter's schema and nothing else.
@@ -118,6 +118,24 @@ impl Engine for Nodes {
 
     fn recover(&self, directory: &Path, now: Micros, dry_run: bool) -> Recovered {
         once_let_go(|| sqlite::recover(directory.to_owned(), now, dry_run)).unwrap()
+    }
+
+    fn letters(&self, directory: &Path, query: &LetterQuery) -> Vec<DeadLetter> {
+        sqlite::letters(directory, query).unwrap()
+    }
+
+    fn letters_named(&self, directory: &Path, name: &LetterName) -> Vec<DeadLetter> {
+        sqlite::letters_named(directory, name).unwrap()
+    }
+
+    fn node_letters(&self, directory: &Path, query: &LetterQuery) -> Vec<DeadLetter> {
+        let settings = settings(&self.cluster.url(&self.database_of(directory)));
+        wait(adapter_letters(&settings, query)).unwrap()
+    }
+
+    fn node_letters_named(&self, directory: &Path, name: &LetterName) -> Vec<DeadLetter> {
+        let settings = settings(&self.cluster.url(&self.database_of(directory)));
+        wait(adapter_letters_named(&settings, name)).unwrap()
     }
 }
 

@@ -330,8 +330,10 @@ async fn a_directory_that_went_back_is_taken_over() {
     let store = prepared(&cluster.url(&name)).await;
     submit(&store, 0).await.unwrap();
     let back = "UPDATE node SET directory_version = directory_version - 1";
+    let before = store.shared.known().version;
     sql(cluster, &name, back).await;
     submit(&store, 1).await.unwrap();
+    assert_eq!(store.shared.known().version, before - 1);
 }
 
 /// A clock that is wrong.
@@ -379,8 +381,13 @@ async fn clocks_that_differ_change_no_order() {
         }
     }
     let mut chains = Vec::new();
+    let in_turn: Vec<_> = (0..30)
+        .map(|n| Some(super::faults::numbered(n).event.event_id))
+        .collect();
     for replica in &replicas {
-        assert_eq!(decided(replica, &national()).await.len(), 30);
+        let decided = decided(replica, &national()).await;
+        let ids: Vec<_> = decided.iter().map(|found| found.event_id).collect();
+        assert_eq!(ids, in_turn, "in the order of the commits");
         chains.push(replica.heads(&national()).await.unwrap().submissions);
     }
     assert!(chains.windows(2).all(|pair| pair[0] == pair[1]));

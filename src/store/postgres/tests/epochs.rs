@@ -6,7 +6,7 @@ use super::*;
 use crate::store::{
     Store as _,
     conformance::{city, filing, province},
-    postgres::dead_letters,
+    postgres::{connect::Database, guard::keep_others_out},
 };
 
 /// Later than any clock of a test.
@@ -147,6 +147,60 @@ async fn a_database_that_went_back_under_a_hub_is_noticed() {
     assert_eq!(of_province.unwrap().submissions, 1);
 }
 
+/// Scenario: an operator begins a new epoch of a large record, which takes longer
+/// than a statement of a hub may wait for a lock; a hub is started meanwhile.
+/// Guarantee: it waits until the operator is done, and serves; it does not end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_is_started_meanwhile_waits() {
+    let Some(cluster) = shared() else { return };
+    let pair = Pair::new(cluster).await;
+    pair.world.hub.close().await;
+    pair.second.close().await;
+    let url = cluster.url(&pair.database);
+    let operator = Database::for_operator(&settings(&url)).unwrap();
+    let operator = operator.patient_line().await.unwrap();
+    keep_others_out(&operator).await.unwrap();
+    let begin = "BEGIN; UPDATE node SET recovered = recovered + 1";
+    operator.client().batch_execute(begin).await.unwrap();
+    let starting = tokio::spawn(async move { open(&url, decide).await });
+    // Longer than it would wait for the row.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert!(!starting.is_finished(), "it waits");
+    operator.client().batch_execute("COMMIT").await.unwrap();
+    drop(operator);
+    let hub = starting.await.unwrap().unwrap();
+    hub.probe().await.unwrap();
+    hub.close().await;
+}
+
+/// Scenario: a database goes back behind a hub that is cut off from it, to before
+/// the hub's row was there; another hub gets the same row's number, and commits
+/// more than the first one had; then the first one reaches the database again.
+/// Guarantee: it knows that the row is not its own, and ends; the other one's
+/// commits stand.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_another_hubs_is_noticed() {
+    let Some(cluster) = shared() else { return };
+    let name = database(cluster).await;
+    let url = cluster.url(&name);
+    let first = open(&url, decide).await.unwrap();
+    first.probe().await.unwrap();
+    let row = value(cluster, &name, "SELECT id FROM replica").await;
+    let back = format!("DELETE FROM replica; ALTER TABLE replica ALTER id RESTART WITH {row}");
+    sql(cluster, &name, &back).await;
+    let other = open(&url, decide).await.unwrap();
+    for _ in 0..5 {
+        other.probe().await.unwrap();
+    }
+    assert_eq!(value(cluster, &name, "SELECT id FROM replica").await, row);
+    let ahead = "SELECT batch FROM replica";
+    assert!(value(cluster, &name, ahead).await >= 5);
+    cut_off(cluster, &name).await;
+    assert!(is_left_behind(&first).await);
+    other.probe().await.unwrap();
+    other.close().await;
+}
+
 /// Scenario: a program that knows nothing of ended epochs, after one has ended.
 /// Guarantee: the schema shuts it out; what was refused is listed without a hub.
 #[tokio::test(flavor = "multi_thread")]
@@ -163,9 +217,13 @@ async fn older_programs_are_shut_out_by_an_ended_epoch() {
     begin(cluster, &pair.database).await.unwrap();
     assert_eq!(value(cluster, &pair.database, readable).await, 4);
     let settings = settings(&cluster.url(&pair.database));
-    let letters = dead_letters(&settings, None, 10).await.unwrap();
-    assert_eq!(letters.len(), 1);
-    assert_eq!((letters[0].position, &letters[0].party), (2, &province()));
-    let of_city = dead_letters(&settings, Some(&city()), 10).await.unwrap();
-    assert_eq!(of_city, Vec::new());
+    let mut query = LetterQuery {
+        limit: 10,
+        ..LetterQuery::default()
+    };
+    let found = letters(&settings, &query).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].position, &found[0].party), (2, &province()));
+    query.party = Some(city());
+    assert_eq!(letters(&settings, &query).await.unwrap(), Vec::new());
 }

@@ -12,7 +12,10 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::*;
+use super::{
+    standby::{standby, standby_is_away, waiting},
+    *,
+};
 use crate::{
     domain::{Digest, Outcome, Party, PartyId, PartyMode, Progress},
     store::{
@@ -210,19 +213,6 @@ async fn a_commit_in_doubt_is_read_back() {
     }
 }
 
-/// How many backends wait for a standby with a statement like this; they are
-/// told to stop waiting if `cancel`.
-async fn waiting(cluster: &Cluster, statement: &str, cancel: bool) -> i64 {
-    let what = match cancel {
-        true => "count(pg_cancel_backend(pid))",
-        false => "count(*)",
-    };
-    let text = format!(
-        "SELECT {what} FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE '{statement}'"
-    );
-    value(cluster, "postgres", &text).await
-}
-
 /// Scenario: the synchronous standby is gone while hand-overs commit, one after
 /// the other; an operator ends the wait of one, and the server warns; later
 /// nobody has to be waited for.
@@ -234,11 +224,6 @@ async fn a_silent_standby_is_waited_for() {
     let cluster = Cluster::start(&programs, &[]);
     let name = database(&cluster).await;
     let store = prepared(&cluster.url(&name)).await;
-    let standby = async |names: &str| {
-        let text = format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'");
-        sql(&cluster, "postgres", &text).await;
-        sql(&cluster, "postgres", "SELECT pg_reload_conf()").await;
-    };
     let answered = Arc::new(AtomicUsize::new(0));
     let stop = Arc::new(AtomicBool::new(false));
     let calls = tokio::spawn({
@@ -252,7 +237,7 @@ async fn a_silent_standby_is_waited_for() {
             }
         }
     });
-    standby("elsewhere").await;
+    standby(&cluster, "elsewhere").await;
     let until = std::time::Instant::now() + Duration::from_secs(60);
     while waiting(&cluster, "%jembatan_commit%", true).await == 0 {
         assert!(std::time::Instant::now() < until, "no commit has to wait");
@@ -268,7 +253,7 @@ async fn a_silent_standby_is_waited_for() {
         "one is in doubt"
     );
     stop.store(true, Ordering::SeqCst);
-    standby("").await;
+    standby(&cluster, "").await;
     calls.await.unwrap();
     assert_eq!(decided(&store, &national()).await.len(), there);
 }
@@ -295,37 +280,11 @@ async fn a_certificate_is_given_when_the_standby_has_it() {
         used: None,
     };
     store.put_invitation(invitation).await.unwrap();
-    let standby = async |names: &str| {
-        let text = format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'");
-        sql(&cluster, "postgres", &text).await;
-        sql(&cluster, "postgres", "SELECT pg_reload_conf()").await;
-    };
-    standby("elsewhere").await;
-    // The server reads its settings when it gets round to it.
+    standby_is_away(&cluster).await;
     let until = std::time::Instant::now() + Duration::from_secs(60);
-    let mut trials = JoinSet::new();
-    for n in 0.. {
-        assert!(std::time::Instant::now() < until, "no commit has to wait");
-        let (url, text) = (
-            cluster.url("postgres"),
-            format!("CREATE TABLE trial_{n} ()"),
-        );
-        trials.spawn(async move {
-            let connected = tokio_postgres::connect(&url, tokio_postgres::NoTls).await;
-            let (client, connection) = connected.unwrap();
-            let task = tokio::spawn(connection);
-            client.batch_execute(&text).await.unwrap();
-            drop(client);
-            task.await.unwrap().unwrap();
-        });
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        if waiting(&cluster, "CREATE TABLE trial%", true).await > 0 {
-            break;
-        }
-    }
-    trials.join_all().await;
     let certificate = IssuedCertificate {
         serial: "s1".to_owned(),
+        digest: Some(Digest::of(b"s1")),
         party: national(),
         issued_at: at(2),
         ends_at: at(50),
@@ -351,7 +310,7 @@ async fn a_certificate_is_given_when_the_standby_has_it() {
     is_waiting(false, false).await;
     is_waiting(true, false).await;
     assert!(!recorded.is_finished(), "nobody is told yet");
-    standby("").await;
+    standby(&cluster, "").await;
     assert!(recorded.await.unwrap().unwrap());
     let issued = store.issued_to(&national()).await.unwrap();
     assert_eq!(issued.len(), 1);

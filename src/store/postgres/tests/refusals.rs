@@ -4,7 +4,7 @@ use super::*;
 use crate::store::Store as _;
 use cluster::GUARDED;
 
-use super::super::check;
+use super::super::{check, check_integrity, is_reachable};
 
 async fn why(settings: Settings) -> String {
     let opened = PostgresStore::open(Options {
@@ -66,9 +66,13 @@ async fn what_the_server_refuses_is_said() {
             cluster.port
         )
     };
-    let with = |password: &str| Settings {
-        password: Some(password.to_owned().into()),
-        ..settings(&at(GUARDED, &name))
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let with = |password: &str| {
+        std::fs::write(file.path(), password).unwrap();
+        Settings {
+            password_file: Some(file.path().to_owned()),
+            ..settings(&at(GUARDED, &name))
+        }
     };
     let found = why(with("secret")).await;
     assert!(
@@ -86,6 +90,50 @@ async fn what_the_server_refuses_is_said() {
     drop(nobody);
     let found = why(settings(&cluster.tcp_url(&name, port))).await;
     assert!(found.contains("refused"), "{found}");
+}
+
+/// Scenario: a user that owns its database and has no other right, as managed
+/// servers give them, migrates, serves, recovers and checks; one that may read and
+/// write its rows serves.
+/// Guarantee: that is enough for all of it, as docs/operate.md says.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_owns_the_database_needs_no_other_right() {
+    let Some(cluster) = shared() else { return };
+    let name = format!("o{}", hex::encode(random_bytes::<8>()));
+    for statement in [
+        format!("CREATE ROLE {name} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION"),
+        format!("CREATE DATABASE {name} OWNER {name}"),
+    ] {
+        sql(cluster, "postgres", &statement).await;
+    }
+    let url = cluster.url(&name);
+    let own = url.replace(&format!("user={USER}"), &format!("user={name}"));
+    assert!(migrate(&settings(&own)).await.unwrap().fits());
+    let store = super::faults::prepared(&own).await;
+    super::faults::submit(&store, 0).await.unwrap();
+    let later = Micros(at(0).0 * 2);
+    let why = recover(&settings(&own), later, false).await;
+    let why = why.unwrap_err().to_string();
+    assert!(why.contains("pid"), "{why}");
+    store.close().await;
+    for statement in [
+        format!("CREATE ROLE serves_{name} LOGIN"),
+        format!(
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO serves_{name}"
+        ),
+        format!("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO serves_{name}"),
+    ] {
+        sql(cluster, &name, &statement).await;
+    }
+    let serves = url.replace(&format!("user={USER}"), &format!("user=serves_{name}"));
+    assert!(is_reachable(&settings(&serves)).await.unwrap());
+    let store = super::faults::prepared(&serves).await;
+    super::faults::submit(&store, 1).await.unwrap();
+    store.close().await;
+    recover(&settings(&own), later, false).await.unwrap();
+    let read = |header: &[u8]| wire::decode_header(&bytes::Bytes::copy_from_slice(header)).ok();
+    let found = check_integrity(&settings(&own), read).await.unwrap();
+    assert!(found.is_whole(), "{:?}", found.findings);
 }
 
 /// Scenario: a url that asks for less than is promised; TLS without roots.

@@ -109,6 +109,7 @@ async fn a_code_leads_to_one_key() {
             let serial = format!("{round}-{key}");
             let certificate = IssuedCertificate {
                 serial: serial.clone(),
+                digest: None,
                 party: city(),
                 issued_at: at(10 + round),
                 ends_at: at(1_000),

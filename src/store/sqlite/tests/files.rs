@@ -92,3 +92,29 @@ async fn damage_in_the_middle_is_an_error() {
         "{outcome:?}"
     );
 }
+
+/// Scenario: root puts a copy in place, in an empty data directory of the service's
+/// user, and over a store that is there. (Needs root: nobody else gives files away.)
+/// Guarantee: what the node opens belongs to the directory's owner, and only he
+/// reads it: the service starts.
+#[tokio::test]
+async fn what_root_restores_is_the_directorys_owners() {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    let from = filled().await;
+    let place = tempfile::tempdir().unwrap();
+    let (copy, data) = (place.path().join("copy.db"), place.path().join("data"));
+    crate::store::sqlite::backup(from.path(), &copy, at(2)).unwrap();
+    fs::create_dir(&data).unwrap();
+    if chown(&data, Some(4_242), Some(4_243)).is_err() {
+        return;
+    }
+    for second in [3, 4] {
+        crate::store::sqlite::restore(&copy, &data, NodeRole::Adapter, true, at(second)).unwrap();
+        for name in ["jembatan.db", "lock"] {
+            let found = fs::metadata(data.join(name)).unwrap();
+            assert_eq!((found.uid(), found.gid()), (4_242, 4_243), "{name}");
+        }
+        let mode = fs::metadata(data.join("jembatan.db")).unwrap().mode();
+        assert_eq!(mode & 0o077, 0, "{mode:o}");
+    }
+}

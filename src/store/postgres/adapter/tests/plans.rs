@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::{
-    domain::EventBody,
+    domain::{EventBody, PartyId},
     exchange::Direction,
     store::{
+        LetterQuery,
         conformance::{at, event, filing, province},
-        postgres::{dead_letters_of_adapter, tests::cluster::programs},
+        postgres::{adapter_letters, tests::cluster::programs},
     },
 };
 
@@ -161,13 +162,19 @@ async fn no_statement_walks_through_the_past() {
         });
         assert_eq!(found, None, "{table}");
     }
-    let letters = dead_letters_of_adapter(&settings(&url), None, 10_000).await;
+    let query = |party: Option<&PartyId>| LetterQuery {
+        party: party.cloned(),
+        limit: 10_000,
+        ..LetterQuery::default()
+    };
+    let operators = settings(&url);
+    let letters = adapter_letters(&operators, &query(None)).await;
     let mut letters = letters.unwrap();
     let all = letters.len();
     letters.retain(|letter| letter.party != party);
     let own = all - letters.len();
     assert_eq!(letters.len(), 5_000 + 50, "of the past");
-    let only = dead_letters_of_adapter(&settings(&url), Some(&party), 10_000).await;
+    let only = adapter_letters(&operators, &query(Some(&party))).await;
     assert_eq!(only.unwrap().len(), own);
     world.city.close().await;
 }
