@@ -102,6 +102,8 @@ pub(super) struct Jobs {
     is_keeping: bool,
     to_acknowledge: Option<Place>,
     is_looking: bool,
+    /// Something has changed since the look that is under way began.
+    looks_again: bool,
 }
 
 impl<S: Side, I: Envelope, O: Envelope> Driver<S, I, O> {
@@ -253,6 +255,9 @@ impl<S: Side, I: Envelope, O: Envelope> Driver<S, I, O> {
             Done::Heads(heads) => {
                 self.jobs.is_looking = false;
                 self.heads = *heads;
+                if std::mem::take(&mut self.jobs.looks_again) {
+                    self.look();
+                }
                 let head = match self.side.sends() {
                     Direction::Submissions => self.heads.submissions.position,
                     Direction::Deliveries => self.heads.deliveries,
@@ -382,6 +387,7 @@ impl<S: Side, I: Envelope, O: Envelope> Driver<S, I, O> {
     /// Looks where the journals stand.
     fn look(&mut self) {
         if self.jobs.is_looking {
+            self.jobs.looks_again = true;
             return;
         }
         self.jobs.is_looking = true;

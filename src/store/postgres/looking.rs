@@ -5,9 +5,12 @@
 //! then; who comes while that is under way is of the next round. Nobody waits for
 //! company.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     domain::PartyId,
@@ -15,6 +18,9 @@ use crate::{
 };
 
 use super::{PostgresStore, journal};
+
+/// A connection that fails so soon was lost: another one may do.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Who asks, and where the answer goes.
 struct Look {
@@ -72,11 +78,14 @@ impl PostgresStore {
     }
 
     async fn look_for(&self, looks: Vec<Look>) {
-        let found = async {
-            let parties: Vec<&PartyId> = looks.iter().map(|look| &look.party).collect();
-            journal::heads_of(&*self.reader().await?, &parties).await
+        let parties: Vec<&PartyId> = looks.iter().map(|look| &look.party).collect();
+        let find = async || journal::heads_of(&*self.reader().await?, &parties).await;
+        let began = Instant::now();
+        let found = match find().await {
+            // One connection that is lost must not end the links of all.
+            Err(StoreError::Unavailable(_)) if began.elapsed() < AT_ONCE => find().await,
+            found => found,
         };
-        let found = found.await;
         for Look { party, tell } in looks {
             let answer = match &found {
                 Ok(found) => Ok(found

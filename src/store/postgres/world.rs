@@ -280,7 +280,9 @@ impl World {
         // One trip: all are sent before the first is answered, and the server
         // answers in this order, since every statement is prepared already.
         let (first, second) = try_join(
+            // The directory's version comes first: it vouches for what is not there.
             try_join4(
+                one(client, DIRECTORY_VERSION, &[]),
                 rows(client, HEADS, &[&names]),
                 found(client, COMPLAINTS, complaints.len(), &[&complaints]),
                 found(
@@ -289,7 +291,6 @@ impl World {
                     wanted.rows.len(),
                     &[&wanted.rows],
                 ),
-                one(client, DIRECTORY_VERSION, &[]),
             ),
             try_join5(
                 found(client, EVENTS, events.len(), &[&events]),
@@ -305,7 +306,7 @@ impl World {
             ),
         )
         .await?;
-        let (heads, complaints, by_row, version) = first;
+        let (version, heads, complaints, by_row) = first;
         let (known, numbers, references, named, repetitions) = second;
         world.directory_version = version.try_get(0)?;
         for row in &heads {

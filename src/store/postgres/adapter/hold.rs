@@ -37,7 +37,10 @@ const HOLDER: &str = "SELECT a.pid, a.application_name, coalesce(host(a.client_a
          JOIN pg_stat_activity a ON a.pid = l.pid \
      WHERE d.datname = current_database() AND l.locktype = 'advisory' \
          AND l.classid = 7302 AND l.objid = 1 AND l.objsubid = 2 AND l.granted";
-const END: &str = "SELECT pg_terminate_backend($1)";
+// Not one that is at work: a commit that waits for a standby would be let go of, and
+// be seen, before the standby has it.
+const END: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+     WHERE pid = $1 AND state <> 'active'";
 const TAKE: &str =
     "UPDATE writer SET generation = generation + 1 RETURNING generation, batch, holder";
 const SIGN: &str = "UPDATE writer SET holder = $1";
@@ -85,7 +88,7 @@ pub(super) async fn take(
     let line = database.line().await?;
     let client = line.client();
     client.within(client.batch_execute(LOOKED_FOR)).await?;
-    lock(client, &process.name(), own.is_some()).await?;
+    lock(client, &process.name(), own.is_some(), left_behind).await?;
     // Waits for whatever an earlier line of this process is still doing.
     let row = one(client, TAKE, &[]).await?;
     let now = Own {
@@ -123,8 +126,14 @@ pub(super) async fn take(
 }
 
 /// Takes the lock. An earlier line of this process that the server still keeps is
-/// ended; anybody else is named.
-async fn lock(client: &Session, name: &str, is_again: bool) -> Result<(), Failure> {
+/// ended, or waited for if it is at work; anybody else is named, and whoever had the
+/// lock before has to be started anew then.
+async fn lock(
+    client: &Session,
+    name: &str,
+    is_again: bool,
+    left_behind: &watch::Sender<Option<&'static str>>,
+) -> Result<(), Failure> {
     for again in (0..ASKED).rev() {
         if one(client, LOCK, &[]).await?.try_get(0)? {
             return Ok(());
@@ -135,10 +144,10 @@ async fn lock(client: &Session, name: &str, is_again: bool) -> Result<(), Failur
         let (pid, called): (i32, &str) = (holder.try_get(0)?, holder.try_get(1)?);
         let is_own = called == name;
         if is_own {
-            one(client, END, &[&pid]).await?;
+            maybe(client, END, &[&pid]).await?;
         }
         // Whoever is at work has callers that wait; who begins has time.
-        if again == 0 || (is_again && !is_own) {
+        if !is_own && (again == 0 || is_again) {
             let (from, since): (&str, &str) = (holder.try_get(2)?, holder.try_get(3)?);
             let why = format!(
                 "another process keeps its store in this database: \"{called}\" on {from} \
@@ -146,13 +155,19 @@ async fn lock(client: &Session, name: &str, is_again: bool) -> Result<(), Failur
                  other one, or give this one a database of its own"
             );
             return Err(Failure::Refused(match is_again {
-                true => StoreError::Unavailable(why),
+                true => {
+                    tracing::error!(event = "database_left_behind", "{why}");
+                    left_behind.send_replace(Some(OTHERS_WROTE));
+                    StoreError::Unavailable(why)
+                }
                 false => StoreError::Invalid(why),
             }));
         }
         sleep(PAUSE).await;
     }
     Err(Failure::Lost(
-        "the lock of the one writer was not given".to_owned(),
+        "an earlier commit of this process is still under way at the server, or waits there \
+         for a standby"
+            .to_owned(),
     ))
 }

@@ -128,10 +128,6 @@ impl PostgresAdapterStore {
         let line = database.line().await?;
         schema::must_fit_as(line.client(), Role::Adapter).await?;
         let (instance_id, dedup_key) = identify(line.client(), &options.seed).await?;
-        let earlier = rows(line.client(), EARLIER, &[]).await?;
-        let earlier = earlier.iter().map(|row| party(row, 0));
-        let earlier = earlier.collect::<Result<_, _>>()?;
-        drop(line);
         let dedup_key = Hmac::<Sha256>::new_from_slice(&dedup_key)
             .map_err(|_| damaged("the store's own key"))?;
         let shared = Arc::new(Shared {
@@ -144,10 +140,17 @@ impl PostgresAdapterStore {
             memory: Memory::new(Direction::Submissions),
             fence: Arc::default(),
             expected: Expected::default(),
-            earlier: Mutex::new(earlier),
+            earlier: Mutex::default(),
             left_behind: watch::Sender::new(None),
         });
         let writer = Writer::begin(shared.clone()).await?;
+        // From now on nobody else writes.
+        for row in rows(line.client(), EARLIER, &[]).await? {
+            let mut earlier = shared.earlier.lock();
+            let earlier = earlier.as_mut().map_err(|_| StoreError::Closed)?;
+            earlier.insert(party(&row, 0)?);
+        }
+        drop(line);
         let (queue, waiting) = mpsc::channel(queue::LENGTH);
         tokio::spawn(writer.run(Queue::new(waiting)));
         Ok(Self { shared, queue })

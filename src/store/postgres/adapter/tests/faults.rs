@@ -122,6 +122,51 @@ async fn a_killed_server_loses_nothing_that_was_answered() {
     store.close().await;
 }
 
+/// Scenario: a synchronous standby is away when something is handed over; the commit
+/// waits at the server for longer than its caller's answer takes. Then the server does
+/// without it, and the same comes again.
+/// Guarantee: what is on no standby is answered as not known and seen by nobody, and the
+/// commit that waits is not ended; afterwards it is there once.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_standby_has_is_not_seen() {
+    let Some(programs) = programs() else { return };
+    let cluster = Cluster::start(&programs, &[]);
+    let name = database(&cluster).await;
+    let hasty = Settings {
+        statement_timeout: Duration::from_secs(2),
+        ..settings(&cluster.url(&name))
+    };
+    let store = open_with(hasty).await.unwrap();
+    submit(&store, 0).await.unwrap();
+    let away = "ALTER SYSTEM SET synchronous_standby_names = 'elsewhere'";
+    sql(&cluster, "postgres", away).await;
+    sql(&cluster, "postgres", "SELECT pg_reload_conf()").await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { submit(&store, 1).await }
+    });
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    while value(&cluster, "postgres", waits).await == 0 {}
+    // Longer than an answer may take, and than the lock is asked for.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    assert_eq!(
+        value(&cluster, "postgres", waits).await,
+        1,
+        "it still waits"
+    );
+    let rows = "SELECT count(*) FROM submission";
+    assert_eq!(value(&cluster, &name, rows).await, 1, "nobody sees it");
+    let reset = "ALTER SYSTEM RESET synchronous_standby_names";
+    sql(&cluster, "postgres", reset).await;
+    sql(&cluster, "postgres", "SELECT pg_reload_conf()").await;
+    let outcome = waiting.await.unwrap();
+    assert!(outcome.is_ok(), "it is found to be there: {outcome:?}");
+    assert!(submit(&store, 1).await.unwrap().repeated);
+    assert_eq!(whole(&store).await, 2);
+    store.close().await;
+}
+
 /// Scenario: the lines of a store are cut at the server, again and again, while many
 /// callers hand over.
 /// Guarantee: as with a killed server: of a commit whose answer was lost it is found out
