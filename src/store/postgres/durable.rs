@@ -116,7 +116,7 @@ impl Database {
     /// says without a warning that it is durable; how many rows it touched.
     ///
     /// # Errors
-    /// As [`Database::durably`].
+    /// The server's own, or that it was not made durable in time.
     pub(super) async fn execute_durably(
         &self,
         sql: &'static str,
