@@ -296,6 +296,20 @@ impl EventBody {
 }
 
 impl Event {
+    /// The local status that it mirrors, if no mapping table has a row for that: work
+    /// for a person.
+    pub fn unmapped_status(&self) -> Option<&LocalStatus> {
+        let is_mirrored = matches!(
+            self.body,
+            EventBody::StatusMirrored {
+                declined: false,
+                ignored: false
+            }
+        );
+        let status = self.local_status.as_ref().filter(|_| is_mirrored);
+        status.filter(|status| status.mapped.is_none())
+    }
+
     /// Whether it names a part of this kind.
     pub fn has_part(&self, kind: PartKind) -> bool {
         self.parts.iter().any(|part| part.kind == kind)

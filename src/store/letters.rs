@@ -9,11 +9,8 @@ use std::fmt;
 
 use crate::{
     domain::{EventId, FieldError, Micros, Outcome, PartyId, RejectionReason},
-    store::DeadLetter,
+    store::{DeadLetter, standing::POSITION_BITS},
 };
-
-/// Bits of a position: no journal is longer.
-const POSITION_BITS: u32 = 36;
 
 /// What a letter is, in the order in which kinds are listed: what this node's own
 /// operator can settle comes before what is only told.

@@ -8,8 +8,8 @@ use crate::{
 
 use super::{CopyWanted, Counts, Heads, SessionToken};
 
-/// Bits of a row id that hold the position.
-const POSITION_BITS: u32 = 36;
+/// Bits of a row id that hold the position: no journal is longer.
+pub(super) const POSITION_BITS: u32 = 36;
 
 /// The number of the journal of what was set aside.
 pub(super) const ASIDE: u8 = 3;

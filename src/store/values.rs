@@ -7,8 +7,8 @@ use bytes::Bytes;
 use crate::{
     domain::{
         Category, ComplaintId, Decision, DeliveryRecord, Digest, Directory, Event, EventHeader,
-        EventId, Institution, InstitutionCode, Micros, Part, Party, PartyId, Progress, Reference,
-        RoutingRule, Status, SystemName, TrackingId, Unreadable,
+        EventId, Institution, InstitutionCode, Micros, Outcome, Part, Party, PartyId, Progress,
+        Reference, RoutingRule, Status, SystemName, TrackingId, Unreadable,
     },
     exchange::{Entry, Place},
 };
@@ -251,6 +251,18 @@ pub struct Counts {
     pub parked: u64,
     /// Repeated hand-overs that this node's door answered.
     pub repeated_handovers: u64,
+}
+
+impl Counts {
+    /// One more of this outcome.
+    pub fn count(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Accepted => self.accepted += 1,
+            Outcome::Duplicate => self.duplicates += 1,
+            Outcome::Rejected => self.rejected += 1,
+            Outcome::Parked => self.parked += 1,
+        }
+    }
 }
 
 /// Who may take part, and which certificates may not.

@@ -18,7 +18,7 @@ mod world;
 
 pub(crate) use world::{
     Engine, Kept, TOKEN, World, at, city, event, filing, incoming, national, own_filing, province,
-    received, referring,
+    received, referring, registered,
 };
 
 /// Runs all of it against an engine.

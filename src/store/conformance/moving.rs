@@ -5,7 +5,7 @@ use crate::{
     store::{DirectoryChange, HubStore, StoreError},
 };
 
-use super::world::{Engine, World, at, city, event, filing, national, province};
+use super::world::{Engine, World, at, city, event, filing, national, province, registered};
 
 fn read_by(party: &PartyId) -> Institution {
     Institution {
@@ -79,16 +79,11 @@ pub(super) async fn a_party_that_is_back_gets_what_it_missed(engine: &dyn Engine
     world.province.submit(filings, at(1)).await.unwrap();
     world.carry_all().await;
     let hub = &*world.hub;
-    let registered = |enabled| Party {
-        id: city(),
-        name: String::new(),
-        mode: PartyMode::Stream,
+    let the_city = |enabled| Party {
         enabled,
-        certificate_fingerprints: Vec::new(),
-        observes_all: false,
-        observes_institutions: Vec::new(),
+        ..registered(city(), PartyMode::Stream)
     };
-    hub.put_party(registered(false)).await.unwrap();
+    hub.put_party(the_city(false)).await.unwrap();
     let before = told(hub, &city()).await;
     for round in 0..3 {
         let replies = filed.iter().enumerate().map(|(n, complaint)| {
@@ -106,11 +101,11 @@ pub(super) async fn a_party_that_is_back_gets_what_it_missed(engine: &dyn Engine
         before + COMPLAINTS,
         "it is relieved"
     );
-    hub.put_party(registered(true)).await.unwrap();
+    hub.put_party(the_city(true)).await.unwrap();
     let missed = 2 * COMPLAINTS;
     let after = told(hub, &city()).await;
     assert_eq!(after, before + COMPLAINTS + missed, "each revision once");
-    hub.put_party(registered(true)).await.unwrap();
+    hub.put_party(the_city(true)).await.unwrap();
     hub.retell().await.unwrap();
     assert_eq!(told(hub, &city()).await, after, "and not again");
     assert_eq!(hub.orphans().await.unwrap(), Vec::new());
@@ -125,15 +120,7 @@ pub(super) async fn a_change_of_the_directory_is_one(engine: &dyn Engine) {
     let world = World::new(engine).await;
     let hub = &*world.hub;
     let new = PartyId::parse("kota-baru").unwrap();
-    let parties = vec![Party {
-        id: new.clone(),
-        name: String::new(),
-        mode: PartyMode::Stream,
-        enabled: true,
-        certificate_fingerprints: Vec::new(),
-        observes_all: false,
-        observes_institutions: Vec::new(),
-    }];
+    let parties = vec![registered(new.clone(), PartyMode::Stream)];
     let before = hub.registry().borrow().clone();
     let of_nobody = DirectoryChange {
         parties: parties.clone(),

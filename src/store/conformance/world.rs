@@ -18,6 +18,19 @@ use crate::{
     wire::{self, Composing},
 };
 
+/// A party as most are registered.
+pub(crate) fn registered(id: PartyId, mode: PartyMode) -> Party {
+    Party {
+        id,
+        name: String::new(),
+        mode,
+        enabled: true,
+        certificate_fingerprints: Vec::new(),
+        observes_all: false,
+        observes_institutions: Vec::new(),
+    }
+}
+
 /// Opens stores of one engine.
 pub(crate) trait Engine: Sync {
     fn hub(&self, directory: &Path, decide: Decide) -> Arc<dyn HubStore>;
@@ -80,17 +93,7 @@ impl World {
             ("pemda-33", PartyMode::Stream),
             ("pemda-33.74", PartyMode::Stream),
         ] {
-            hub.put_party(Party {
-                id: party(id),
-                name: String::new(),
-                mode,
-                enabled: true,
-                certificate_fingerprints: Vec::new(),
-                observes_all: false,
-                observes_institutions: Vec::new(),
-            })
-            .await
-            .unwrap();
+            hub.put_party(registered(party(id), mode)).await.unwrap();
         }
         let code = |text: &str| InstitutionCode::parse(text).unwrap();
         for id in ["pemda-33", "pemda-33.74"] {

@@ -11,21 +11,18 @@ use crate::{
         Decision, DecisionSet, Event, EventId, Micros, Outcome, Part, PartState, PartyId,
         Rejection, check_identity,
     },
-    exchange::{Entry, event_digest},
-    store::{DeadLetter, StoreError},
+    exchange::event_digest,
+    store::StoreError,
 };
 
 use super::{
     decide::{Candidate, Deciding},
     decisions, journal,
     plan::Tell,
-    rows::{ALL_READABLE, POSITION_BITS, id16, number, part, party, position_of},
+    rows::{ALL_READABLE, POSITION_BITS, id16, number, part, position_of},
     session::{Session, maybe, rows},
     world::{Stored, StoredPart, World},
 };
-
-/// Letters that are read at once, at most.
-const PAGE: usize = 1_000;
 
 /// What is to become of a parked submission.
 #[derive(Debug)]
@@ -57,8 +54,8 @@ pub(super) struct Parked {
     repeats: Vec<(i64, u64)>,
 }
 
-// A decision that repeats another one says which; others have no such field.
-pub(super) const LETTERS: &str = "SELECT s.id, j.party, j.epoch, s.stored_at, s.event, s.decision FROM submission s \
+// What can be settled at this hub. A decision that repeats another one says which; others have no such field.
+pub(super) const LETTERS: &str = "SELECT s.id, j.party, j.epoch, s.stored_at, ''::bytea, s.event, s.decision FROM submission s \
      JOIN journal j ON j.id = s.id >> 36 \
      WHERE s.outcome = 4 AND s.id > $1 AND ($2::text IS NULL OR j.party = $2) \
          AND (s.decision::json ->> 'duplicate_of') IS NULL \
@@ -70,37 +67,6 @@ const PARKED_AT: &str = "SELECT s.id, s.stored_at, s.event, s.mac, s.decision FR
 
 const REPEATS: &str = "SELECT s.id, j.epoch FROM submission s JOIN journal j ON j.id = s.id >> 36 \
      WHERE s.outcome = 4 AND s.event_id = $2 AND s.id <> $1 ORDER BY s.id";
-
-/// What can be settled at this hub, in the order of its journals, after an id.
-pub(super) async fn letters(
-    client: &Session,
-    only: Option<&PartyId>,
-    after: u64,
-    limit: usize,
-) -> Result<Vec<DeadLetter>, StoreError> {
-    let after = i64::try_from(after).unwrap_or(i64::MAX);
-    let only = only.map(PartyId::as_str);
-    let most = limit.min(PAGE) as i64;
-    let found = rows(client, LETTERS, &[&after, &only, &most]).await?;
-    found.iter().map(letter).collect()
-}
-
-/// A letter of (id, party, epoch, stored_at, event, decision).
-pub(super) fn letter(row: &tokio_postgres::Row) -> Result<DeadLetter, StoreError> {
-    let id: i64 = row.try_get(0)?;
-    Ok(DeadLetter {
-        id: id as u64,
-        party: party(row, 1)?,
-        epoch: number(row, 2)?,
-        position: position_of(id),
-        stored_at: Micros(row.try_get(3)?),
-        decision: Some(decisions::from_json(row.try_get(5)?)?),
-        entry: Entry {
-            event: bytes::Bytes::copy_from_slice(row.try_get(4)?),
-            ..Entry::default()
-        },
-    })
-}
 
 /// The parked submission that is meant. It holds for as long as the party's
 /// head and the directory do, so it is read after both.

@@ -18,6 +18,7 @@ use deadpool::{
     Runtime,
     managed::{Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult, Timeouts},
 };
+use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio_postgres::{
@@ -239,6 +240,39 @@ impl Database {
             )),
             other => StoreError::Unavailable(other.to_string()),
         })
+    }
+
+    /// A connection for reading from a server that shows nothing which could still be
+    /// lost; `prove` makes a commit durable there.
+    pub(super) async fn settled_reader<'a>(
+        &self,
+        prove: impl Fn() -> BoxFuture<'a, Result<(), StoreError>>,
+    ) -> Result<Reader, StoreError> {
+        for is_again in [false, true] {
+            let reader = self.reader().await?;
+            if self.is_settled(&reader) {
+                return Ok(reader);
+            }
+            if is_again {
+                // Begun before what the writer's line sees, or after it: neither is of
+                // any use.
+                drop(Reader::take(reader));
+                self.line_is_old();
+            } else {
+                drop(reader);
+            }
+            // A server that has begun since: nothing is read from it before a commit
+            // there has been made durable.
+            prove().await?;
+        }
+        let reader = self.reader().await?;
+        if self.is_settled(&reader) {
+            return Ok(reader);
+        }
+        drop(Reader::take(reader));
+        Err(StoreError::Unavailable(
+            "PostgreSQL has just begun again".to_owned(),
+        ))
     }
 
     /// A line of its own.

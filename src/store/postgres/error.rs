@@ -31,6 +31,20 @@ pub(super) enum Failure {
     Refused(StoreError),
 }
 
+/// A commit of which the server has warned.
+pub(super) fn doubtful() -> Failure {
+    Failure::Lost("the server does not know whether its standbys have what it commits".to_owned())
+}
+
+/// What callers are told of a commit of which it can't be found out whether it was made.
+pub(super) fn not_known(why: &str, error: Failure) -> String {
+    let error = error.into_error();
+    format!(
+        "{why}; whether it was stored is not known, since the server can't be asked ({error}); send \
+         it again: it is not stored twice"
+    )
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let Some(answer) = error.as_db_error() else {

@@ -13,12 +13,11 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
-
 use crate::{runtime::random_bytes, store::StoreError};
 
 use super::{
     connect::Line,
+    left_behind::LeftBehind,
     rows::number,
     session::{Session, maybe, one, rows},
 };
@@ -31,6 +30,11 @@ const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
 const RECOVERING: &str =
     "`jembatan recover` is at work on this database: hubs wait until it has ended";
+
+const BEGUN: &str = "a new epoch was begun while this hub ran: it has to be started anew";
+const GONE_BACK: &str = "the database has gone back: it lacks what this hub has committed, which has to be \
+     started anew. Stop every hub, look with `jembatan recover --dry-run` at what is kept, begin a new \
+     epoch with `jembatan recover`, and start the hubs again";
 
 const SHARED: &str = "SELECT pg_try_advisory_lock_shared(7301, 3)";
 const ALONE: &str = "SELECT pg_try_advisory_lock(7301, 3)";
@@ -83,7 +87,7 @@ impl Own {
 pub(super) struct Guard {
     known: Mutex<Option<Known>>,
     /// Why no session is let in any more.
-    left_behind: watch::Sender<Option<&'static str>>,
+    pub(super) left_behind: LeftBehind,
 }
 
 impl Guard {
@@ -150,18 +154,11 @@ impl Guard {
         };
         let is_older = recovered.is_none_or(|recovered| recovered < known.recovered);
         if recovered.is_some_and(|recovered| recovered > known.recovered) {
-            self.end("a new epoch was begun while this hub ran: it has to be started anew");
+            self.left_behind.end(BEGUN, BEGUN);
         } else if is_older || (has_gone_back && self.has_row(known)) {
-            self.end(
-                "the database has gone back: it lacks what this hub has committed, which has to be \
-                 started anew. Stop every hub, look with `jembatan recover --dry-run` at what is \
-                 kept, begin a new epoch with `jembatan recover`, and start the hubs again",
-            );
+            self.left_behind.end(GONE_BACK, GONE_BACK);
         }
-        match *self.left_behind.borrow() {
-            None => Ok(()),
-            Some(why) => Err(StoreError::Unavailable(why.to_owned())),
-        }
+        self.left_behind.check()
     }
 
     /// Whether the row was not taken away by this hub itself meanwhile.
@@ -169,32 +166,6 @@ impl Guard {
         let now = *self.known();
         let row = |found: Known| found.own.map(|own| own.replica);
         now.is_some_and(|now| row(now) == row(known))
-    }
-
-    /// Why this hub has to be started anew, as soon as it has to.
-    pub(super) async fn left_behind(&self) -> &'static str {
-        let mut why = self.left_behind.subscribe();
-        loop {
-            let known = *why.borrow_and_update();
-            if let Some(known) = known {
-                return known;
-            }
-            if why.changed().await.is_err() {
-                // Whoever could say it is gone.
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-
-    fn end(&self, why: &'static str) {
-        let is_new = self.left_behind.send_if_modified(|left| {
-            let is_new = left.is_none();
-            left.get_or_insert(why);
-            is_new
-        });
-        if is_new {
-            tracing::error!(event = "database_left_behind", "{why}");
-        }
     }
 
     fn known(&self) -> MutexGuard<'_, Option<Known>> {

@@ -31,6 +31,7 @@ mod hub;
 mod integrity;
 mod jobs;
 mod journal;
+mod left_behind;
 mod letters;
 mod listen;
 mod looking;
@@ -238,8 +239,7 @@ impl PostgresStore {
     /// put back to an earlier state, or a new epoch was begun, while it ran. What
     /// it holds in memory is of another history; the store refuses everything.
     pub fn left_behind(&self) -> BoxFuture<'static, &'static str> {
-        let shared = self.shared.clone();
-        async move { shared.database.guard.left_behind().await }.boxed()
+        self.shared.database.guard.left_behind.known()
     }
 
     /// Does something in the writer's next batch.
@@ -260,32 +260,7 @@ impl PostgresStore {
         if self.stop.is_cancelled() {
             return Err(StoreError::Closed);
         }
-        let database = &self.shared.database;
-        for is_again in [false, true] {
-            let reader = database.reader().await?;
-            if database.is_settled(&reader) {
-                return Ok(reader);
-            }
-            if is_again {
-                // Begun before what the writer's line sees, or after it: neither
-                // is of any use.
-                drop(Reader::take(reader));
-                database.line_is_old();
-            } else {
-                drop(reader);
-            }
-            // A server that has begun since: nothing is read from it before a
-            // commit there has been made durable.
-            self.probe().await?;
-        }
-        let reader = database.reader().await?;
-        if database.is_settled(&reader) {
-            return Ok(reader);
-        }
-        drop(Reader::take(reader));
-        Err(StoreError::Unavailable(
-            "PostgreSQL has just begun again".to_owned(),
-        ))
+        self.shared.database.settled_reader(|| self.probe()).await
     }
 }
 
@@ -460,13 +435,16 @@ impl Store for PostgresStore {
         limit: usize,
     ) -> Answer<'_, Vec<DeadLetter>> {
         let only = only.cloned();
-        async move { again::letters(&*self.reader().await?, only.as_ref(), after, limit).await }
-            .boxed()
+        async move {
+            let reader = self.reader().await?;
+            letters::to_settle(&reader, again::LETTERS, (only.as_ref(), after), limit).await
+        }
+        .boxed()
     }
 
     fn letters_named(&self, name: &LetterName) -> Answer<'_, Vec<DeadLetter>> {
         let name = name.clone();
-        async move { letters::named(&*self.reader().await?, &name).await }.boxed()
+        async move { letters::named(&*self.reader().await?, &name, &letters::OF_HUB).await }.boxed()
     }
 
     fn unread(&self, _: &PartyId) -> Answer<'_, u64> {

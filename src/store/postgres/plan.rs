@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use crate::{
     domain::{
-        Complaint, ComplaintId, Decision, DecisionSet, Digest, Event, EventBody, EventId, Micros,
-        Outcome, Part, PartKind, PartState, PartyId, Reference, SystemName, Telling, TrackingId,
+        Complaint, ComplaintId, Decision, DecisionSet, Digest, Event, EventId, Micros, Outcome,
+        Part, PartKind, PartState, PartyId, Reference, SystemName, Telling, TrackingId,
     },
     exchange::Place,
     store::StoreError,
@@ -133,15 +133,7 @@ impl Plan {
     /// Notes the local status of an event that was just stored, if no mapping
     /// table has a row for it.
     pub(super) fn note_unmapped(&mut self, event: &Event, now: Micros) {
-        let EventBody::StatusMirrored {
-            declined: false,
-            ignored: false,
-        } = event.body
-        else {
-            return;
-        };
-        let unmapped = event.local_status.as_ref();
-        let Some(status) = unmapped.filter(|status| status.mapped.is_none()) else {
+        let Some(status) = event.unmapped_status() else {
             return;
         };
         // A text column holds no NUL.

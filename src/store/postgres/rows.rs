@@ -9,18 +9,7 @@ use crate::{
 
 use super::damaged;
 
-/// Bits of a row id that hold the position.
-pub(super) const POSITION_BITS: u32 = 36;
-
-/// A row of a journal.
-pub(super) fn row_id(journal: i64, position: u64) -> i64 {
-    (journal << POSITION_BITS) | position as i64
-}
-
-/// The position of a row.
-pub(super) fn position_of(row: i64) -> u64 {
-    (row & ((1 << POSITION_BITS) - 1)) as u64
-}
+pub(super) use crate::store::standing::{POSITION_BITS, position_of, row_id};
 
 /// 16 bytes of a column.
 pub(super) fn id16(bytes: &[u8]) -> Result<[u8; 16], StoreError> {

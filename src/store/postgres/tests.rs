@@ -9,11 +9,11 @@ mod epochs;
 mod faults;
 mod integrity;
 mod lines;
-mod plans;
+pub(super) mod plans;
 mod refusals;
 mod replicas;
 mod settling;
-mod standby;
+pub(super) mod standby;
 
 use std::{
     collections::HashMap,

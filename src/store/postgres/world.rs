@@ -52,13 +52,7 @@ pub(super) struct Head {
 impl Head {
     /// One more outcome.
     pub(super) fn count(&mut self, outcome: Outcome) {
-        let counts = &mut self.counts;
-        match outcome {
-            Outcome::Accepted => counts.accepted += 1,
-            Outcome::Duplicate => counts.duplicates += 1,
-            Outcome::Rejected => counts.rejected += 1,
-            Outcome::Parked => counts.parked += 1,
-        }
+        self.counts.count(outcome);
         self.is_changed = true;
     }
 }

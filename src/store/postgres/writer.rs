@@ -29,7 +29,7 @@ use super::{
     connect::Line,
     decide::Deciding,
     directory,
-    error::Failure,
+    error::{Failure, doubtful, not_known},
     guard,
     jobs::{Batch, Done, Job, Work},
     plan::Plan,
@@ -321,9 +321,7 @@ impl Replica {
             }
         };
         if line.is_doubtful() {
-            return Err(Failure::Lost(
-                "the server does not know whether its standbys have what it commits".to_owned(),
-            ));
+            return Err(doubtful());
         }
         let prepared = async {
             world::prepare(client).await?;
@@ -386,11 +384,7 @@ impl Replica {
                     return Err(Failure::Moved);
                 }
                 Err(error) if Instant::now() >= until => {
-                    let error = error.into_error();
-                    return Err(Failure::Lost(format!(
-                        "{why}; whether it was stored is not known, since the server can't be \
-                         asked ({error}); send it again: it is not stored twice"
-                    )));
+                    return Err(Failure::Lost(not_known(&why, error)));
                 }
                 Err(_) => sleep(RECONNECT_PAUSE).await,
             }

@@ -404,13 +404,7 @@ impl Tx<'_> {
     }
 
     pub(super) fn count(&mut self, party: &PartyId, outcome: Outcome) -> Result<(), StoreError> {
-        let counts = &mut self.state(party)?.counts;
-        match outcome {
-            Outcome::Accepted => counts.accepted += 1,
-            Outcome::Duplicate => counts.duplicates += 1,
-            Outcome::Rejected => counts.rejected += 1,
-            Outcome::Parked => counts.parked += 1,
-        }
+        self.state(party)?.counts.count(outcome);
         Ok(())
     }
 

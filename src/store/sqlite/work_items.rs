@@ -4,7 +4,7 @@
 use rusqlite::{Connection, params};
 
 use crate::{
-    domain::{Event, EventBody, Micros, PartyId, SystemName},
+    domain::{Event, Micros, PartyId, SystemName},
     store::{StoreError, UnmappedStatus},
 };
 
@@ -14,25 +14,11 @@ use super::{damaged, writer::Tx};
 /// fill the store. The one that was not seen for longest makes room.
 const PER_PARTY: u64 = 1_000;
 
-/// A mirrored status that means nothing here yet.
-fn is_unmapped(event: &Event) -> bool {
-    matches!(
-        event.body,
-        EventBody::StatusMirrored {
-            declined: false,
-            ignored: false
-        }
-    ) && event
-        .local_status
-        .as_ref()
-        .is_some_and(|status| status.mapped.is_none())
-}
-
 impl Tx<'_> {
     /// Notes the local status of an event that was just stored, if it has to
     /// be looked at.
     pub(super) fn note_unmapped(&mut self, event: &Event, now: Micros) -> Result<(), StoreError> {
-        let Some(status) = event.local_status.as_ref().filter(|_| is_unmapped(event)) else {
+        let Some(status) = event.unmapped_status() else {
             return Ok(());
         };
         let party = event.party.as_str();

@@ -8,14 +8,15 @@
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use tokio::{sync::watch, time::sleep};
+use tokio::time::sleep;
 
 use crate::store::StoreError;
 
 use super::{
     super::{
         connect::{Database, Line},
-        error::Failure,
+        error::{Failure, doubtful},
+        left_behind::LeftBehind,
         session::{Session, execute, maybe, one},
     },
     load, moving, prune, save,
@@ -80,11 +81,9 @@ pub(super) async fn take(
     database: &Database,
     process: Process,
     own: Option<Own>,
-    left_behind: &watch::Sender<Option<&'static str>>,
+    left_behind: &LeftBehind,
 ) -> Result<(Line, Own), Failure> {
-    if let Some(why) = *left_behind.borrow() {
-        return Err(Failure::Refused(StoreError::Unavailable(why.to_owned())));
-    }
+    left_behind.check()?;
     let line = database.line().await?;
     let client = line.client();
     client.within(client.batch_execute(LOOKED_FOR)).await?;
@@ -102,17 +101,14 @@ pub(super) async fn take(
         _ => None,
     };
     if let Some(why) = why {
-        tracing::error!(event = "database_left_behind", "{why}");
-        left_behind.send_replace(Some(why));
+        left_behind.end(why, why);
         return Err(Failure::Refused(StoreError::Unavailable(why.to_owned())));
     }
     if holder != process.0 {
         execute(client, SIGN, &[&process.0.as_slice()]).await?;
     }
     if line.is_doubtful() {
-        return Err(Failure::Lost(
-            "the server does not know whether its standbys have what it commits".to_owned(),
-        ));
+        return Err(doubtful());
     }
     let statements = save::ALL
         .into_iter()
@@ -132,7 +128,7 @@ async fn lock(
     client: &Session,
     name: &str,
     is_again: bool,
-    left_behind: &watch::Sender<Option<&'static str>>,
+    left_behind: &LeftBehind,
 ) -> Result<(), Failure> {
     for again in (0..ASKED).rev() {
         if one(client, LOCK, &[]).await?.try_get(0)? {
@@ -156,8 +152,7 @@ async fn lock(
             );
             return Err(Failure::Refused(match is_again {
                 true => {
-                    tracing::error!(event = "database_left_behind", "{why}");
-                    left_behind.send_replace(Some(OTHERS_WROTE));
+                    left_behind.end(OTHERS_WROTE, &why);
                     StoreError::Unavailable(why)
                 }
                 false => StoreError::Invalid(why),

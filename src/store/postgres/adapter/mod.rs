@@ -43,7 +43,7 @@ use std::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     domain::PartyId,
@@ -59,6 +59,7 @@ use crate::{
 use super::{
     connect::{Database, Reader, Settings},
     damaged,
+    left_behind::LeftBehind,
     rows::{id16, party},
     schema::{self, Role},
     session::{Session, execute, one, rows},
@@ -96,7 +97,7 @@ struct Shared {
     /// Parties whose inbox still holds something of an ended epoch.
     earlier: Mutex<BTreeSet<PartyId>>,
     /// Why nothing is written any more.
-    left_behind: watch::Sender<Option<&'static str>>,
+    left_behind: LeftBehind,
 }
 
 /// The store of an adapter in a PostgreSQL database.
@@ -141,19 +142,19 @@ impl PostgresAdapterStore {
             fence: Arc::default(),
             expected: Expected::default(),
             earlier: Mutex::default(),
-            left_behind: watch::Sender::new(None),
+            left_behind: LeftBehind::default(),
         });
         let writer = Writer::begin(shared.clone()).await?;
         // From now on nobody else writes.
-        for row in rows(line.client(), EARLIER, &[]).await? {
-            let mut earlier = shared.earlier.lock();
-            let earlier = earlier.as_mut().map_err(|_| StoreError::Closed)?;
-            earlier.insert(party(&row, 0)?);
-        }
+        let earlier = rows(line.client(), EARLIER, &[]).await?;
+        let earlier = earlier.iter().map(|row| party(row, 0));
+        let earlier = earlier.collect::<Result<_, _>>()?;
         drop(line);
         let (queue, waiting) = mpsc::channel(queue::LENGTH);
         tokio::spawn(writer.run(Queue::new(waiting)));
-        Ok(Self { shared, queue })
+        let store = Self { shared, queue };
+        *store.earlier() = earlier;
+        Ok(store)
     }
 
     /// Comes when this adapter has to be started anew, and says why: another process
@@ -161,19 +162,7 @@ impl PostgresAdapterStore {
     /// it ran. What it holds in memory is of another history; nothing is written any
     /// more.
     pub fn left_behind(&self) -> BoxFuture<'static, &'static str> {
-        let mut why = self.shared.left_behind.subscribe();
-        async move {
-            loop {
-                if let Some(known) = *why.borrow_and_update() {
-                    return known;
-                }
-                if why.changed().await.is_err() {
-                    // Whoever could say it is gone.
-                    std::future::pending::<()>().await;
-                }
-            }
-        }
-        .boxed()
+        self.shared.left_behind.known()
     }
 
     fn earlier(&self) -> MutexGuard<'_, BTreeSet<PartyId>> {
@@ -234,32 +223,10 @@ impl PostgresAdapterStore {
         if self.queue.is_closed() {
             return Err(StoreError::Closed);
         }
-        let database = &shared.database;
-        for is_again in [false, true] {
-            let reader = database.reader().await?;
-            if database.is_settled(&reader) {
-                return Ok(reader);
-            }
-            if is_again {
-                // Begun before what the writer's line sees, or after it: neither is of
-                // any use.
-                drop(Reader::take(reader));
-                database.line_is_old();
-            } else {
-                drop(reader);
-            }
-            // A server that has begun since: nothing is read from it before a commit
-            // there has been made durable.
-            self.write(|_| Ok(())).await?;
-        }
-        let reader = database.reader().await?;
-        if database.is_settled(&reader) {
-            return Ok(reader);
-        }
-        drop(Reader::take(reader));
-        Err(StoreError::Unavailable(
-            "PostgreSQL has just begun again".to_owned(),
-        ))
+        shared
+            .database
+            .settled_reader(|| self.write(|_| Ok(())))
+            .await
     }
 }
 

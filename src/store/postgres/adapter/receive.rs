@@ -251,13 +251,7 @@ impl World {
     }
 
     pub(super) fn count(&mut self, party: &PartyId, outcome: Outcome) -> Step<()> {
-        let counts = &mut self.state(party)?.counts;
-        match outcome {
-            Outcome::Accepted => counts.accepted += 1,
-            Outcome::Duplicate => counts.duplicates += 1,
-            Outcome::Rejected => counts.rejected += 1,
-            Outcome::Parked => counts.parked += 1,
-        }
+        self.state(party)?.counts.count(outcome);
         Ok(())
     }
 

@@ -18,8 +18,15 @@ use crate::{
 };
 
 use super::{
-    super::work_items::unmapped, PostgresAdapterStore, alone::Alone, journal, letters,
-    queue::Message, view, work_items, writer,
+    super::{
+        letters::{named, to_settle},
+        work_items::unmapped,
+    },
+    PostgresAdapterStore,
+    alone::Alone,
+    journal, letters,
+    queue::Message,
+    view, work_items, writer,
 };
 
 /// What a row of a journal brings about beside its bytes: other rows, and work.
@@ -202,13 +209,16 @@ impl Store for PostgresAdapterStore {
         limit: usize,
     ) -> Answer<'_, Vec<DeadLetter>> {
         let only = only.cloned();
-        async move { letters::unread(&*self.reader().await?, only.as_ref(), after, limit).await }
-            .boxed()
+        async move {
+            let reader = self.reader().await?;
+            to_settle(&reader, letters::UNREAD, (only.as_ref(), after), limit).await
+        }
+        .boxed()
     }
 
     fn letters_named(&self, name: &LetterName) -> Answer<'_, Vec<DeadLetter>> {
         let name = name.clone();
-        async move { letters::named(&*self.reader().await?, &name).await }.boxed()
+        async move { named(&*self.reader().await?, &name, &letters::OF_ADAPTER).await }.boxed()
     }
 
     fn unread(&self, party: &PartyId) -> Answer<'_, u64> {

@@ -1,7 +1,7 @@
 //! Local statuses that no mapping table has a row for: the commit that stores the
 //! hand-over notes them.
 
-use crate::domain::{Event, EventBody, Micros};
+use crate::domain::{Event, Micros};
 
 use super::world::{Out, WorkKey};
 
@@ -12,15 +12,7 @@ pub(super) const PER_PARTY: i64 = 1_000;
 /// Notes the local status of an event that was just stored, if it means nothing
 /// here yet.
 pub(super) fn note(out: &mut Out, event: &Event, now: Micros) {
-    let EventBody::StatusMirrored {
-        declined: false,
-        ignored: false,
-    } = event.body
-    else {
-        return;
-    };
-    let unmapped = event.local_status.as_ref();
-    let Some(status) = unmapped.filter(|status| status.mapped.is_none()) else {
+    let Some(status) = event.unmapped_status() else {
         return;
     };
     let (count, last_seen) = out

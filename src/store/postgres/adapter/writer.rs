@@ -25,7 +25,7 @@ use crate::{
 use super::{
     super::{
         connect::Line,
-        error::Failure,
+        error::{Failure, not_known},
         writer::{LOOK_FOR, RECONNECT_PAUSE, silent},
     },
     Shared,
@@ -397,13 +397,10 @@ impl Writer {
                     return Err(Failure::Moved);
                 }
                 // Somebody else writes now: it will not be known here.
-                Err(error) if self.shared.left_behind.borrow().is_some() => return Err(error),
+                Err(error) if self.shared.left_behind.check().is_err() => return Err(error),
                 Err(error) if Instant::now() >= until => {
-                    let error = error.into_error();
-                    return Err(Failure::Refused(StoreError::Unavailable(format!(
-                        "{why}; whether it was stored is not known, since the server can't be \
-                         asked ({error}); send it again: it is not stored twice"
-                    ))));
+                    let why = StoreError::Unavailable(not_known(&why, error));
+                    return Err(Failure::Refused(why));
                 }
                 Err(_) => sleep(RECONNECT_PAUSE).await,
             }

@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{
     faults::{prepared, relay, submit},
+    standby::{standby, standby_is_away},
     *,
 };
 use crate::{
@@ -197,10 +198,7 @@ async fn not_told(crash: Crash) {
     let name = database(&cluster).await;
     let store = prepared(&cluster.url(&name)).await;
     submit(&store, 0).await.unwrap();
-    let standby = "ALTER SYSTEM SET synchronous_standby_names = 'elsewhere'";
-    sql(&cluster, "postgres", standby).await;
-    sql(&cluster, "postgres", "SELECT pg_reload_conf()").await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    standby_is_away(&cluster).await;
     let waiting = tokio::spawn({
         let store = store.clone();
         async move { submit(&store, 1).await }
@@ -234,9 +232,7 @@ async fn not_told(crash: Crash) {
     let read = tokio::time::timeout(Duration::from_secs(2), store.heads(&national())).await;
     assert!(!matches!(&read, Ok(Ok(_))), "{crash:?}: {read:?}");
     assert!(!waiting.is_finished());
-    let reset = "ALTER SYSTEM RESET synchronous_standby_names";
-    sql(&cluster, "postgres", reset).await;
-    sql(&cluster, "postgres", "SELECT pg_reload_conf()").await;
+    standby(&cluster, "").await;
     assert!(!waiting.await.unwrap().unwrap().repeated);
     let heads = store.heads(&national()).await.unwrap();
     assert_eq!(heads.submissions.position, 2);

@@ -17,26 +17,18 @@ use super::{
     *,
 };
 use crate::{
-    domain::{Digest, Outcome, Party, PartyId, PartyMode, Progress},
+    domain::{Digest, Outcome, PartyId, PartyMode, Progress},
     store::{
         HubStore as _, Invitation, InvitationUse, IssuedCertificate, Receipt, SessionToken,
         Store as _,
-        conformance::{filing, national},
+        conformance::{filing, national, registered},
     },
 };
 
 /// The national party and nobody else.
 pub(super) async fn prepared(url: &str) -> PostgresStore {
     let store = open(url, decide).await.unwrap();
-    let party = Party {
-        id: national(),
-        name: String::new(),
-        mode: PartyMode::Local,
-        enabled: true,
-        certificate_fingerprints: Vec::new(),
-        observes_all: false,
-        observes_institutions: Vec::new(),
-    };
+    let party = registered(national(), PartyMode::Local);
     store.put_party(party).await.unwrap();
     store.set_national(national()).await.unwrap();
     store

@@ -10,10 +10,10 @@ use super::{
     *,
 };
 use crate::{
-    domain::{EventBody, Institution, InstitutionCode, Outcome, Party, PartyMode},
+    domain::{EventBody, Institution, InstitutionCode, Outcome, PartyMode},
     store::{
         SessionToken, Store as _,
-        conformance::{city, event, filing, national, province},
+        conformance::{city, event, filing, national, province, registered},
     },
 };
 
@@ -138,15 +138,7 @@ async fn replicas_hear_of_each_other() {
     send(&*pair.world.hub, &province(), &[new]).await;
     tokio::time::timeout(SOON, told).await.unwrap();
     let id = PartyId::parse("mitra").unwrap();
-    let party = Party {
-        id: id.clone(),
-        name: String::new(),
-        mode: PartyMode::Stream,
-        enabled: true,
-        certificate_fingerprints: Vec::new(),
-        observes_all: false,
-        observes_institutions: Vec::new(),
-    };
+    let party = registered(id.clone(), PartyMode::Stream);
     pair.world.hub.put_party(party).await.unwrap();
     let known = registry.wait_for(|known| known.directory.parties.contains_key(&id));
     assert!(tokio::time::timeout(SOON, known).await.is_ok());

@@ -9,8 +9,8 @@ use super::{
     *,
 };
 use crate::{
-    domain::{Party, PartyMode},
-    store::{DirectoryChange, RefusedJoin, Store as _},
+    domain::PartyMode,
+    store::{DirectoryChange, RefusedJoin, Store as _, conformance::registered},
 };
 
 use super::super::is_reachable;
@@ -20,7 +20,11 @@ const IN_TIME: Duration = Duration::from_secs(60);
 
 /// How many backends wait for a standby with a statement like this; they are
 /// told to stop waiting if `cancel`.
-pub(super) async fn waiting(cluster: &Cluster, statement: &str, cancel: bool) -> i64 {
+pub(in crate::store::postgres) async fn waiting(
+    cluster: &Cluster,
+    statement: &str,
+    cancel: bool,
+) -> i64 {
     let what = match cancel {
         true => "count(pg_cancel_backend(pid))",
         false => "count(*)",
@@ -32,7 +36,7 @@ pub(super) async fn waiting(cluster: &Cluster, statement: &str, cancel: bool) ->
 }
 
 /// Names the standby that commits wait for.
-pub(super) async fn standby(cluster: &Cluster, names: &str) {
+pub(in crate::store::postgres) async fn standby(cluster: &Cluster, names: &str) {
     let text = format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'");
     sql(cluster, "postgres", &text).await;
     sql(cluster, "postgres", "SELECT pg_reload_conf()").await;
@@ -40,7 +44,7 @@ pub(super) async fn standby(cluster: &Cluster, names: &str) {
 
 /// Commits wait for a standby that is not there, from now on: the server reads its
 /// settings when it gets round to it.
-pub(super) async fn standby_is_away(cluster: &Cluster) {
+pub(in crate::store::postgres) async fn standby_is_away(cluster: &Cluster) {
     standby(cluster, "elsewhere").await;
     let until = Instant::now() + IN_TIME;
     let mut trials = JoinSet::new();
@@ -215,15 +219,6 @@ async fn a_large_directory_is_one_change() {
     let other = open(&cluster.url(&name), decide).await.unwrap();
     let version = "SELECT directory_version FROM node";
     let before = value(cluster, &name, version).await;
-    let registered = |n: usize| Party {
-        id: party(n),
-        name: String::new(),
-        mode: PartyMode::Stream,
-        enabled: true,
-        certificate_fingerprints: Vec::new(),
-        observes_all: false,
-        observes_institutions: Vec::new(),
-    };
     let institution = |n: usize| crate::domain::Institution {
         code: crate::domain::InstitutionCode::parse(&format!("kota-{n}")).unwrap(),
         name: String::new(),
@@ -233,7 +228,9 @@ async fn a_large_directory_is_one_change() {
         enabled: true,
     };
     let change = DirectoryChange {
-        parties: (0..PARTIES).map(registered).collect(),
+        parties: (0..PARTIES)
+            .map(|n| registered(party(n), PartyMode::Stream))
+            .collect(),
         institutions: (0..PARTIES).map(institution).collect(),
         ..DirectoryChange::default()
     };

@@ -5,11 +5,11 @@ use std::fs;
 
 use super::*;
 use crate::{
-    domain::{Party, PartyId, PartyMode},
+    domain::{PartyId, PartyMode},
     exchange::{Direction, Place, entry_digest},
     store::{
         HubStore as _, Store,
-        conformance::{at, city, filing, national},
+        conformance::{at, city, filing, national, registered},
     },
 };
 
@@ -66,15 +66,7 @@ fn reference(n: usize) -> String {
 async fn write(directory: &Path, role: NodeRole) -> Vec<Moment> {
     let store = open(directory, role, decide).unwrap();
     if role == NodeRole::Hub {
-        let party = Party {
-            id: national(),
-            name: String::new(),
-            mode: PartyMode::Local,
-            enabled: true,
-            certificate_fingerprints: Vec::new(),
-            observes_all: false,
-            observes_institutions: Vec::new(),
-        };
+        let party = registered(national(), PartyMode::Local);
         store.put_party(party).await.unwrap();
         store.set_national(national()).await.unwrap();
     }

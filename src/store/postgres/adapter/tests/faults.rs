@@ -13,7 +13,11 @@ use crate::{
     store::{
         NewSubmission, Receipt, Store as _,
         conformance::{at, city, filing},
-        postgres::tests::{cluster::programs, value},
+        postgres::tests::{
+            cluster::programs,
+            standby::{standby, standby_is_away, waiting},
+            value,
+        },
     },
 };
 
@@ -138,29 +142,21 @@ async fn what_no_standby_has_is_not_seen() {
     };
     let store = open_with(hasty).await.unwrap();
     submit(&store, 0).await.unwrap();
-    let away = "ALTER SYSTEM SET synchronous_standby_names = 'elsewhere'";
-    sql(&cluster, "postgres", away).await;
-    sql(&cluster, "postgres", "SELECT pg_reload_conf()").await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    let waiting = tokio::spawn({
+    standby_is_away(&cluster).await;
+    let waiting_caller = tokio::spawn({
         let store = store.clone();
         async move { submit(&store, 1).await }
     });
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
-    while value(&cluster, "postgres", waits).await == 0 {}
+    while waiting(&cluster, "%", false).await == 0 {
+        assert!(!waiting_caller.is_finished(), "it has to wait");
+    }
     // Longer than an answer may take, and than the lock is asked for.
     tokio::time::sleep(Duration::from_secs(12)).await;
-    assert_eq!(
-        value(&cluster, "postgres", waits).await,
-        1,
-        "it still waits"
-    );
+    assert_eq!(waiting(&cluster, "%", false).await, 1, "it still waits");
     let rows = "SELECT count(*) FROM submission";
     assert_eq!(value(&cluster, &name, rows).await, 1, "nobody sees it");
-    let reset = "ALTER SYSTEM RESET synchronous_standby_names";
-    sql(&cluster, "postgres", reset).await;
-    sql(&cluster, "postgres", "SELECT pg_reload_conf()").await;
-    let outcome = waiting.await.unwrap();
+    standby(&cluster, "").await;
+    let outcome = waiting_caller.await.unwrap();
     assert!(outcome.is_ok(), "it is found to be there: {outcome:?}");
     assert!(submit(&store, 1).await.unwrap().repeated);
     assert_eq!(whole(&store).await, 2);

@@ -7,7 +7,10 @@ use crate::{
     store::{
         LetterQuery,
         conformance::{at, event, filing, province},
-        postgres::{letters_of_adapter, tests::cluster::programs},
+        postgres::{
+            letters_of_adapter,
+            tests::{cluster::programs, plans::nothing_walks},
+        },
     },
 };
 
@@ -154,14 +157,7 @@ async fn no_statement_walks_through_the_past() {
         log.contains("UPDATE event_key k SET row = m.target"),
         "the function's own plans are there"
     );
-    for table in GROWING {
-        let walks = format!("Seq Scan on {table} ");
-        let found = log.find(&walks).map(|at| {
-            let from = log[..at].rfind("Query Text").unwrap_or(at);
-            &log[from..log.len().min(at + 1_500)]
-        });
-        assert_eq!(found, None, "{table}");
-    }
+    nothing_walks(&log, &GROWING);
     let query = LetterQuery {
         limit: 10_000,
         ..LetterQuery::default()
