@@ -77,6 +77,18 @@ fn not_readable(status: Status) -> LinkEnd {
     }
 }
 
+const GONE_BACK: &str =
+    "the store holds less than this session has already seen there: it was put back to an earlier state";
+
+/// Whether a store lacks what a session saw in it before. What the session knows
+/// of the peer would be wrong then: opening it anew compares both ends.
+fn has_gone_back(before: &Heads, now: &Heads) -> bool {
+    now.epoch < before.epoch
+        || (now.epoch == before.epoch
+            && (now.submissions.position < before.submissions.position
+                || now.deliveries < before.deliveries))
+}
+
 type Job = BoxFuture<'static, Result<Done, StoreError>>;
 
 pub(super) struct Driver<S, I, O> {
@@ -145,8 +157,8 @@ impl<S: Side, I: Envelope, O: Envelope> Driver<S, I, O> {
                     None
                 }
                 done = self.jobs.running.next(), if !self.jobs.running.is_empty() => {
-                    match done {
-                        Some(Ok(done)) => self.finished(done),
+                    match done.map(|done| done.and_then(|done| self.finished(done))) {
+                        Some(Ok(input)) => input,
                         Some(Err(error)) => return LinkEnd::Store(error),
                         None => None,
                     }
@@ -238,8 +250,8 @@ impl<S: Side, I: Envelope, O: Envelope> Driver<S, I, O> {
         wire::frame_from_proto(frame).map_err(|error| format!("a frame can't be read: {error}"))
     }
 
-    fn finished(&mut self, done: Done) -> Option<Input> {
-        match done {
+    fn finished(&mut self, done: Done) -> Result<Option<Input>, StoreError> {
+        Ok(match done {
             Done::Read(entries) => Some(Input::Read(entries)),
             Done::Kept(place) => {
                 self.jobs.is_keeping = false;
@@ -254,6 +266,9 @@ impl<S: Side, I: Envelope, O: Envelope> Driver<S, I, O> {
             Done::CopyStored(missing) => Some(Input::CopyStored(missing)),
             Done::Heads(heads) => {
                 self.jobs.is_looking = false;
+                if has_gone_back(&self.heads, &heads) {
+                    return Err(StoreError::Mismatch(GONE_BACK.to_owned()));
+                }
                 self.heads = *heads;
                 if std::mem::take(&mut self.jobs.looks_again) {
                     self.look();
@@ -265,7 +280,7 @@ impl<S: Side, I: Envelope, O: Envelope> Driver<S, I, O> {
                 Some(Input::Available(head))
             }
             Done::Nothing => None,
-        }
+        })
     }
 
     fn carry_out(&mut self, effect: Effect) -> Option<End> {

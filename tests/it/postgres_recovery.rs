@@ -44,7 +44,11 @@ fn create(cluster: &Cluster) {
 }
 
 fn psql(cluster: &Cluster, statement: &str) {
-    let url = cluster.url("postgres");
+    psql_in(cluster, "postgres", statement);
+}
+
+fn psql_in(cluster: &Cluster, database: &str, statement: &str) {
+    let url = cluster.url(database);
     run(
         cluster,
         "psql",
@@ -58,6 +62,24 @@ fn psql(cluster: &Cluster, statement: &str) {
             "-c",
             statement,
         ],
+    );
+}
+
+/// Waits until each of two hubs has written something from now on: what a hub has
+/// not written itself it can't miss. One without links still writes for its health.
+fn both_write(cluster: &Cluster) {
+    psql_in(
+        cluster,
+        DATABASE,
+        "DO $$ DECLARE was jsonb; BEGIN \
+             SELECT coalesce(jsonb_object_agg(id, batch), '{}') INTO was FROM replica; \
+             FOR n IN 1..1200 LOOP \
+                 IF 2 = (SELECT count(*) FROM replica \
+                     WHERE batch > coalesce((was->>id::text)::bigint, 0)) \
+                 THEN RETURN; END IF; \
+                 PERFORM pg_sleep(0.05); \
+             END LOOP; \
+             RAISE 'not every hub writes'; END $$",
     );
 }
 
@@ -175,6 +197,7 @@ async fn a_database_put_back_to_a_moment_loses_nothing_that_an_adapter_holds() {
     level(&world, &province, &city, 45).await;
     handed_over.extend(consume(&city, 12).await);
     let before = told(&province).await;
+    both_write(&cluster);
     psql(&cluster, "SELECT pg_switch_wal()");
     assert_eq!(whole(&file)["accepted"], 45);
 
@@ -322,6 +345,57 @@ async fn a_database_restored_from_a_dump_is_recovered() {
     let epoch = format!("chain {}/", PARTIES[0]);
     assert!(deep.out.contains(&epoch), "{}", deep.out);
     assert!(deep.err.contains("damage"), "{}", deep.err);
+    assert!(world.hub.stop());
+    cluster.let_go("remove");
+}
+
+/// Scenario: ten complaints at both ends, then ten more; every row of the hub's
+/// database becomes what it was in between, under the hub's own connections, as
+/// behind a proxy that changes over to a server that was put back.
+/// Guarantee: the links that saw more end by themselves, and at once, and stop as
+/// HUB_BEHIND; `recover` brings the rest again, each once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_goes_back_under_live_links_ends_them() {
+    let Some(programs) = programs() else { return };
+    let mut cluster = Cluster::start(&programs, &[]);
+    create(&cluster);
+    let (mut world, file) = hub_on(&cluster);
+    let (mut province, mut city) = (world.adapter(PARTIES[0]), world.adapter(PARTIES[1]));
+    hand_over(&province, references("A", 10), 0).await;
+    level(&world, &province, &city, 10).await;
+    psql_in(
+        &cluster,
+        DATABASE,
+        "CREATE SCHEMA earlier; DO $$ DECLARE name text; BEGIN \
+         FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' \
+                 AND tablename NOT IN ('replica', 'refinery_schema_history') LOOP \
+             EXECUTE format('CREATE TABLE earlier.%I AS TABLE public.%I', name, name); \
+         END LOOP; END $$",
+    );
+    hand_over(&province, references("B", 10), 0).await;
+    level(&world, &province, &city, 20).await;
+    psql_in(
+        &cluster,
+        DATABASE,
+        "DO $$ DECLARE name text; BEGIN \
+         SET LOCAL session_replication_role = replica; \
+         FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'earlier' LOOP \
+             EXECUTE format('DELETE FROM public.%I', name); \
+             EXECUTE format('INSERT INTO public.%I OVERRIDING SYSTEM VALUE \
+                 SELECT * FROM earlier.%I', name, name); \
+         END LOOP; END $$; DROP SCHEMA earlier CASCADE",
+    );
+    is_behind(&province, &world.hub).await;
+    assert!(world.hub.log().contains("put back to an earlier state"));
+
+    assert!(world.hub.stop());
+    jembatan(&["recover", "--config", path(&file)]).good();
+    world.hub.start_again();
+    province.restart();
+    city.restart();
+    level(&world, &province, &city, 20).await;
+    assert_eq!(consume(&city, usize::MAX).await.len(), 20);
+    assert_eq!(whole(&file)["accepted"], 20);
     assert!(world.hub.stop());
     cluster.let_go("remove");
 }
