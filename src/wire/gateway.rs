@@ -266,7 +266,7 @@ fn complaint_to(new: &NewComplaint) -> v1::NewComplaint {
         confidential: new.confidential,
         handling: handling_to(new.handling),
         addressed_to: institution(new.addressed_to.as_ref()),
-        reporter: (!new.reporter.is_empty()).then(|| reporter_to_proto(&new.reporter)),
+        reporter: (!new.reporter.is_empty()).then(|| reporter_to_proto(new.reporter.clone())),
         attachments: new
             .attachments
             .iter()

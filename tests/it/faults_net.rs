@@ -294,7 +294,7 @@ async fn with_a_large_part(directory: &Path, party: &str) {
         time_zone: "Asia/Jakarta",
         complaint_id: None,
     };
-    let composed = compose(&handover, composing, random_bytes::<16>).unwrap();
+    let composed = compose(handover.clone(), composing, random_bytes::<16>).unwrap();
     let submission = NewSubmission {
         party: party.clone(),
         event: composed.event,

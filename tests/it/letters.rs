@@ -58,7 +58,7 @@ pub(crate) fn filing(reference: &str) -> NewSubmission {
         time_zone: "Asia/Jakarta",
         complaint_id: None,
     };
-    let composed = wire::compose(&handover, composing, || [7; 16]).unwrap();
+    let composed = wire::compose(handover.clone(), composing, || [7; 16]).unwrap();
     NewSubmission {
         party: party.clone(),
         event: composed.event,

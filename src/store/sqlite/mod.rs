@@ -66,7 +66,7 @@ use super::{
     memory::{Expected, Memory},
 };
 pub use backup::{CopyFacts, backup, check, restore};
-pub use ceiling::group_commit_ceiling;
+pub use ceiling::{SameRows, group_commit_ceiling, same_rows_ceiling};
 use connection::{blob16, connect, damaged, digest};
 pub use dead_letters::{letters, letters_named};
 pub use epoch::recover;
