@@ -4,7 +4,8 @@
 
 mod away;
 pub(crate) mod cluster;
-mod encrypted;
+mod directory;
+
 mod epochs;
 mod faults;
 mod integrity;

@@ -276,9 +276,10 @@ impl Replica {
                 world.add_parked(parked);
             }
         }
-        if world.directory_version != shared.known().version {
-            let newer = directory::read_registry(client).await;
-            shared.learn_anew(newer.map_err(|error| Attempt::Failed(error.into()))?);
+        let before = shared.known().version;
+        if world.directory_version != before {
+            let now = directory::read_registry(client).await;
+            shared.learn_anew(before, now.map_err(|error| Attempt::Failed(error.into()))?);
             return Err(Attempt::Failed(Failure::Moved));
         }
         Ok(world)
