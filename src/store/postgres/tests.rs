@@ -7,7 +7,7 @@ pub(crate) mod cluster;
 mod directory;
 
 mod epochs;
-mod faults;
+pub(super) mod faults;
 mod integrity;
 mod lines;
 pub(super) mod plans;

@@ -172,7 +172,10 @@ impl Replica {
                 Attempt::Failed(Failure::Moved | Failure::Blocked) => {
                     tracing::debug!(event = "postgres_batch_again", jobs = jobs.len());
                 }
-                Attempt::Failed(Failure::Unfit(_)) if jobs.len() > 1 => return jobs,
+                // One of them has brought it about.
+                Attempt::Failed(
+                    Failure::Unfit(_) | Failure::Refused(StoreError::Corrupt(_)),
+                ) if jobs.len() > 1 => return jobs,
                 Attempt::Failed(failure) => {
                     let error = failure.into_error();
                     tracing::error!(event = "store_commit_failed", %error);

@@ -238,3 +238,28 @@ async fn a_row_that_can_not_be_read_fails_one_link() {
     assert_eq!(one.unwrap_err().to_string(), why.to_string());
     other.unwrap();
 }
+
+/// Scenario: of two callers whose hand-overs come at once, one is of a party whose row
+/// can't be read.
+/// Guarantee: that one alone is refused, as damage.
+#[tokio::test]
+async fn a_row_that_can_not_be_read_refuses_one_caller() {
+    let Some(cluster) = shared() else { return };
+    let name = database(cluster).await;
+    let store = prepared(&cluster.url(&name)).await;
+    store
+        .put_party(registered(city(), PartyMode::Local))
+        .await
+        .unwrap();
+    let damage = format!(
+        "UPDATE submission_head SET chain = '\\x00' WHERE party = '{}'",
+        city()
+    );
+    sql(cluster, &name, &damage).await;
+    // Both are handed in before the writer has its turn.
+    let one = store.submit(vec![filing(&city(), "R-1", "isi", None)], at(1));
+    let other = store.submit(vec![filing(&national(), "R-1", "isi", None)], at(1));
+    let (one, other) = tokio::join!(one, other);
+    assert!(matches!(one, Err(StoreError::Corrupt(_))), "{one:?}");
+    assert!(other.unwrap()[0].is_ok());
+}
