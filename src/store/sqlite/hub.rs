@@ -291,8 +291,7 @@ impl Tx<'_> {
         let is_hub = self.shared.is_hub;
         // Each link that opens says what the hub holds: what was set aside before a
         // crash, and not appended again, need not wait for a hand-over.
-        let is_done =
-            is_hub || direction == Direction::Deliveries || self.reappend_page(party)?;
+        let is_done = is_hub || direction == Direction::Deliveries || self.reappend_page(party)?;
         let state = self.state(party)?;
         let (acknowledged, head) = match (direction, is_hub) {
             (Direction::Submissions, false) => (&mut state.acknowledged, state.head.position),

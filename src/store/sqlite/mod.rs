@@ -408,20 +408,7 @@ impl Store for SqliteStore {
     }
 
     fn acknowledge(&self, party: &PartyId, direction: Direction, place: Place) -> Answer<'_, ()> {
-        let party = party.clone();
-        async move {
-            loop {
-                let of = party.clone();
-                // Nobody waits for it: a peer tells again where it stands.
-                let done = self.write_as(Message::Later, move |tx| {
-                    tx.acknowledge(&of, direction, place)
-                });
-                if done.await? {
-                    return Ok(());
-                }
-            }
-        }
-        .boxed()
+        self.acknowledged(party.clone(), direction, place).boxed()
     }
 
     fn consume(&self, party: &PartyId, through: u64) -> Answer<'_, u64> {

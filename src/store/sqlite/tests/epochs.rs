@@ -100,7 +100,11 @@ async fn what_was_set_aside_goes_again_with_the_next_link() {
     drop(node);
     let node = reopen(directory.path(), NodeRole::Adapter).await.unwrap();
     let heads = node.heads(&province()).await.unwrap();
-    assert_eq!((heads.epoch, heads.submissions.position), (7, 0), "it waits");
+    assert_eq!(
+        (heads.epoch, heads.submissions.position),
+        (7, 0),
+        "it waits"
+    );
     let told = node.acknowledge(&province(), Direction::Submissions, heads.submissions);
     told.await.unwrap();
     let heads = node.heads(&province()).await.unwrap();

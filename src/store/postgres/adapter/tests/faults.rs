@@ -300,7 +300,10 @@ async fn a_server_that_says_nothing_keeps_no_caller() {
     let began = std::time::Instant::now();
     let outcome = submit(&store, 1).await;
     let after = began.elapsed();
-    assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+    assert!(
+        matches!(outcome, Err(StoreError::Unavailable(_))),
+        "{outcome:?}"
+    );
     // The first attempt finds its line silent; what comes then is bounded.
     let most = LOOK_FOR + 2 * attempt;
     assert!(after < most, "{after:?}, and {most:?} at most");
