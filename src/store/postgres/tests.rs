@@ -4,9 +4,10 @@
 
 mod away;
 pub(crate) mod cluster;
-mod encrypted;
+mod directory;
+
 mod epochs;
-mod faults;
+pub(super) mod faults;
 mod integrity;
 mod lines;
 pub(super) mod plans;

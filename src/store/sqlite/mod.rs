@@ -408,11 +408,7 @@ impl Store for SqliteStore {
     }
 
     fn acknowledge(&self, party: &PartyId, direction: Direction, place: Place) -> Answer<'_, ()> {
-        let party = party.clone();
-        // Nobody waits for it: a peer tells again where it stands.
-        self.write_as(Message::Later, move |tx| {
-            tx.acknowledge(&party, direction, place)
-        })
+        self.acknowledged(party.clone(), direction, place).boxed()
     }
 
     fn consume(&self, party: &PartyId, through: u64) -> Answer<'_, u64> {

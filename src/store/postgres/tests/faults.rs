@@ -106,7 +106,7 @@ enum Cut {
 }
 
 /// Carries what comes to the port that it says on to a server, in this way.
-pub(super) async fn relay<F>(
+pub(in crate::store::postgres) async fn relay<F>(
     server: u16,
     carry: impl Fn(TcpStream, TcpStream) -> F + Send + 'static,
 ) -> u16
