@@ -9,6 +9,7 @@ mod epochs;
 mod faults;
 mod integrity;
 mod lines;
+mod migrating;
 pub(super) mod plans;
 mod refusals;
 mod replicas;
