@@ -28,7 +28,7 @@ const DIRECTORY: &str = "!";
 /// PostgreSQL takes less than 8000 bytes.
 const PAYLOAD_BYTES: usize = 7_000;
 /// How often a replica looks by itself.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) const LOOK: &str = "SELECT s.party, s.position, d.position, h.position, h.consumed \
      FROM submission_head s JOIN delivery_head d ON d.party = s.party \

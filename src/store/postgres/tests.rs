@@ -10,6 +10,7 @@ mod epochs;
 pub(super) mod faults;
 mod integrity;
 mod lines;
+mod migrating;
 pub(super) mod plans;
 mod refusals;
 mod replicas;
