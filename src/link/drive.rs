@@ -77,8 +77,7 @@ fn not_readable(status: Status) -> LinkEnd {
     }
 }
 
-const GONE_BACK: &str =
-    "the store holds less than this session has already seen there: it was put back to an earlier state";
+const GONE_BACK: &str = "the store holds less than this session has already seen there: it was put back to an earlier state";
 
 /// Whether a store lacks what a session saw in it before. What the session knows
 /// of the peer would be wrong then: opening it anew compares both ends.
