@@ -251,6 +251,20 @@ enumeration!(
     Local
 );
 
+/// An enumeration whose 0 means the default. A number that is not known here is
+/// none: a newer caller meant something by it, and nobody guesses what.
+pub(super) fn optional_value<T>(
+    field: &str,
+    number: i32,
+    from: impl FnOnce(i32) -> Option<T>,
+) -> Parsed<Option<T>> {
+    match (number, from(number)) {
+        (0, _) => Ok(None),
+        (_, None) => Err(unknown_value(field, number)),
+        (_, known) => Ok(known),
+    }
+}
+
 pub(super) fn unknown_value(field: &str, number: i32) -> FieldError {
     FieldError::new(
         field,
