@@ -5,7 +5,7 @@
 mod away;
 pub(crate) mod cluster;
 mod directory;
-
+mod encrypted;
 mod epochs;
 pub(super) mod faults;
 mod integrity;
