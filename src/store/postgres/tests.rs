@@ -89,6 +89,17 @@ pub(super) async fn value(cluster: &Cluster, database: &str, statement: &str) ->
 }
 
 impl Cluster {
+    /// Gives files to the server's user.
+    fn give(path: &Path) {
+        if cluster::is_root() {
+            let given = std::process::Command::new("chown")
+                .args(["-R", "nobody:nogroup"])
+                .arg(path)
+                .status();
+            assert!(given.unwrap().success());
+        }
+    }
+
     /// The url of a database, over TCP at this port, in the clear.
     pub(crate) fn tcp_url(&self, database: &str, port: u16) -> String {
         format!("postgres://{USER}@127.0.0.1:{port}/{database}?sslmode=disable")
