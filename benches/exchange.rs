@@ -48,7 +48,7 @@ fn composed(number: u64) -> wire::Composed {
         time_zone: "Asia/Jakarta",
         complaint_id: None,
     };
-    wire::compose(&handover(number), composing, || [7; 16]).expect("a good hand-over")
+    wire::compose(handover(number), composing, || [7; 16]).expect("a good hand-over")
 }
 
 fn entry(number: u64) -> Entry {

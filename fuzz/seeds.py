@@ -1,6 +1,7 @@
 """Writes what the fuzz targets begin with into the directory that is named: the
-golden bytes and JSON of every message and event, the shipped settings, and a few
-names. The same seeds as those of tests/it/hostile_bytes.rs."""
+golden bytes and JSON of every message and event, the shipped settings, a few
+names, and what other programs make (tests/vectors/foreign). The same seeds as
+those of tests/it/hostile_bytes.rs."""
 
 import json
 import pathlib
@@ -24,6 +25,8 @@ for number, name in enumerate((
     "1-7.3",
 )):
     (out / f"name-{number}").write_text(name)
+for path in sorted((root / "tests/vectors/foreign").iterdir()):
+    (out / path.name).write_bytes(path.read_bytes())
 for vectors in ("messages", "events"):
     goldens = json.loads((root / f"tests/vectors/{vectors}.json").read_text())
     for number, golden in enumerate(goldens):

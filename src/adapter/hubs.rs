@@ -229,4 +229,28 @@ mod tests {
         hubs.turn = elsewhere;
         assert!(is_about(&hubs, 1));
     }
+
+    /// Scenario: three thousand links of a nation begin, each with three hubs; then
+    /// one hub is lost.
+    /// Guarantee: each hub is the own one of a third of them, and those who lose
+    /// theirs are spread over the two that are left.
+    #[test]
+    fn a_nation_is_spread_evenly() {
+        const LINKS: usize = 3_000;
+        let all: Vec<Hubs> = (0..LINKS).map(|_| hubs(3)).collect();
+        for lost in 0..3 {
+            let own = all.iter().filter(|hubs| hubs.home == lost);
+            let count = own.clone().count();
+            // Six standard deviations are 5 % of 3 000, and 10 % of 1 000.
+            assert!((840..=1_140).contains(&count), "{lost}: {count}");
+            let next = own.map(|hubs| {
+                let order: Vec<usize> = hubs.order().collect();
+                assert_eq!(order[0], lost, "its own comes first");
+                order[1]
+            });
+            let to_one = next.filter(|next| *next == (lost + 1) % 3).count();
+            let share = to_one * 100 / count;
+            assert!((40..=60).contains(&share), "{lost}: {share} %");
+        }
+    }
 }

@@ -265,10 +265,10 @@ impl PartyLink {
                 tonic::Code::PermissionDenied => !has_opened,
                 _ => false,
             },
-            LinkEnd::Status(_)
-            | LinkEnd::Closed
-            | LinkEnd::Broken(_)
-            | LinkEnd::Session(End::Silent) => !has_opened,
+            // Its machine may stand still and still take connections: whoever asks
+            // it first waits for an answer that does not come.
+            LinkEnd::Session(End::Silent) => true,
+            LinkEnd::Status(_) | LinkEnd::Closed | LinkEnd::Broken(_) => !has_opened,
             _ => false,
         };
         if ended.is_home_again && has_failed {

@@ -20,6 +20,15 @@ use super::{
 };
 
 const DAY_MICROS: i64 = 86_400_000_000;
+const KEPT: &str =
+    "every complaint, decision and Tracking ID in it, and what it knows of duplicates";
+const COMES_AGAIN: &str = "by itself, from each adapter that holds it";
+/// What no adapter sends again.
+const LOST: [&str; 2] = [
+    "what parties without an adapter (behind the hub's own door, and unary) have handed over since, unless their \
+     systems hand it over again, under the same keys",
+    "parties, institutions and revoked certificates entered since: enter them again before the links open",
+];
 
 /// Begin a new epoch for every party, after the hub was restored from an older
 /// state. The hub must not run; of several on one PostgreSQL, none of them
@@ -79,6 +88,7 @@ fn value(done: &Recovered, dry_run: bool) -> serde_json::Value {
             serde_json::json!({
                 "party": party.as_str(), "endedEpoch": ended_epoch, "epoch": epoch,
                 "submissions": submissions, "deliveries": deliveries, "toldAgain": told_again,
+                "comesAgainFrom": submissions + 1,
             })
         })
         .collect();
@@ -88,6 +98,9 @@ fn value(done: &Recovered, dry_run: bool) -> serde_json::Value {
         "newest": done.newest.map(moment),
         "tooOld": done.newest.and_then(|newest| too_old(newest, now())),
         "invitationsTakenBack": done.invitations,
+        "kept": KEPT,
+        "comesAgain": COMES_AGAIN,
+        "lost": LOST,
         "parties": parties,
     })
 }
@@ -143,14 +156,11 @@ fn say(done: &Recovered, dry_run: bool) -> anyhow::Result<()> {
         ]);
     }
     table.print()?;
-    line("kept: every complaint, decision and Tracking ID in it, and what it knows of duplicates")?;
-    line(
-        "comes again: by itself, from each adapter that holds it; of parties without an adapter (behind the \
-         hub's own door, and unary) it is lost, unless their systems hand it over again, under the same keys",
-    )?;
-    line(
-        "lost: parties, institutions and revoked certificates entered since: enter them again before the links open",
-    )?;
+    line(format!("kept: {KEPT}"))?;
+    line(format!("comes again: {COMES_AGAIN}"))?;
+    for lost in LOST {
+        line(format!("lost: {lost}"))?;
+    }
     if done.invitations > 0 {
         line(format!(
             "taken back: {} open invitations, since one may have been used after that moment: invite again",

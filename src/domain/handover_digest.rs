@@ -11,6 +11,8 @@
 //! Key and system are not part of it: a second filing of a known reference is
 //! a duplicate or a conflict, whatever its key.
 
+use std::fmt::Write as _;
+
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -18,22 +20,35 @@ use super::{
     NewEvent, Reporter,
 };
 
-struct Fields(Sha256);
+struct Fields {
+    hash: Sha256,
+    /// Values on their way into text.
+    scratch: String,
+}
 
 impl Fields {
     fn text(&mut self, name: &str, value: &str) {
         if value.is_empty() {
             return;
         }
-        self.0.update((name.len() as u16).to_be_bytes());
-        self.0.update(name);
-        self.0.update((value.len() as u32).to_be_bytes());
-        self.0.update(value);
+        self.hash.update((name.len() as u16).to_be_bytes());
+        self.hash.update(name);
+        self.hash.update((value.len() as u32).to_be_bytes());
+        self.hash.update(value);
+    }
+
+    fn shown(&mut self, name: &str, value: std::fmt::Arguments<'_>) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        // A string takes whatever is written.
+        let _ = scratch.write_fmt(value);
+        self.text(name, &scratch);
+        self.scratch = scratch;
     }
 
     fn number(&mut self, name: &str, value: Option<impl std::fmt::Display>) {
         if let Some(value) = value {
-            self.text(name, &value.to_string());
+            self.shown(name, format_args!("{value}"));
         }
     }
 
@@ -51,12 +66,12 @@ impl Fields {
 
     fn degrees(&mut self, name: &str, value: Option<f64>) {
         if let Some(value) = value {
-            self.text(name, &format!("{:016x}", value.to_bits()));
+            self.shown(name, format_args!("{:016x}", value.to_bits()));
         }
     }
 
     fn attachment(&mut self, attachment: &Attachment) {
-        self.text("attachment.sha256", &attachment.sha256.to_string());
+        self.number("attachment.sha256", Some(attachment.sha256));
         self.number("attachment.size_bytes", Some(attachment.size_bytes));
         self.text("attachment.media_type", &attachment.media_type);
     }
@@ -118,7 +133,7 @@ impl Fields {
         match &event.complaint {
             ComplaintName::Reference(name) => self.text("complaint.reference", name.as_str()),
             ComplaintName::TrackingId(name) => self.text("complaint.tracking_id", name.as_str()),
-            ComplaintName::Id(name) => self.text("complaint.complaint_id", &name.to_string()),
+            ComplaintName::Id(name) => self.number("complaint.complaint_id", Some(name)),
         }
         self.number("own_reference", event.own_reference.as_ref());
         self.number("occurred_at", event.occurred_at.map(|at| at.0));
@@ -168,7 +183,7 @@ impl Fields {
             }
             EventBody::Postponed { until } => self.number("until", until.map(|at| at.0)),
             EventBody::Archived { reason } => self.text("reason", reason.code()),
-            EventBody::Merged { into } => self.text("into_complaint_id", &into.to_string()),
+            EventBody::Merged { into } => self.number("into_complaint_id", Some(into)),
             EventBody::Rated { stars } => self.number("stars", Some(stars)),
             EventBody::Escalated { consent } => self.flag("consent", *consent),
             EventBody::VisibilityChanged {
@@ -180,8 +195,8 @@ impl Fields {
             }
             EventBody::AttachmentAdded { attachment } => self.attachment(attachment),
             EventBody::PartErased { event_id, sha256 } => {
-                self.text("event_id", &event_id.to_string());
-                self.text("sha256", &sha256.to_string());
+                self.number("event_id", Some(event_id));
+                self.number("sha256", Some(sha256));
             }
             // What the mapping table made of a status is not what was handed
             // over; the raw status above is.
@@ -200,13 +215,16 @@ impl Fields {
 impl Handover {
     /// The same whenever the same fields are handed over.
     pub fn digest(&self) -> Digest {
-        let mut fields = Fields(Sha256::new());
-        fields.0.update("jembatan/1 handover");
-        fields.0.update([0]);
+        let mut fields = Fields {
+            hash: Sha256::new(),
+            scratch: String::new(),
+        };
+        fields.hash.update("jembatan/1 handover");
+        fields.hash.update([0]);
         match &self.item {
             Item::Complaint(complaint) => fields.complaint(complaint),
             Item::Event(event) => fields.event(event),
         }
-        Digest(fields.0.finalize().into())
+        Digest(fields.hash.finalize().into())
     }
 }

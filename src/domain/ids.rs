@@ -1,10 +1,11 @@
 //! Identifiers: opaque, bounded, parsed once. Derived ids are the same
 //! wherever they are derived, so a node that lost its disk finds them again.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use smol_str::SmolStr;
 
 /// Microseconds since 1970-01-01 UTC.
 #[derive(
@@ -32,12 +33,25 @@ impl FieldError {
     }
 }
 
+/// Written as it is shown, without a copy of its own.
+macro_rules! as_text {
+    ($name:ident) => {
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    };
+}
+
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $label:literal, $max_bytes:literal, $allowed:expr, $shape:literal) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(Arc<str>);
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $name(SmolStr);
+
+        as_text!($name);
 
         impl $name {
             /// The longest that is accepted, in bytes.
@@ -94,7 +108,7 @@ macro_rules! text_id {
 
         impl From<$name> for String {
             fn from(id: $name) -> String {
-                id.0.as_ref().to_owned()
+                id.as_str().to_owned()
             }
         }
     };
@@ -153,9 +167,11 @@ impl SystemName {
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        #[serde(try_from = "String")]
         pub struct $name([u8; 16]);
+
+        as_text!($name);
 
         impl $name {
             /// From 16 bytes.
@@ -287,9 +303,11 @@ impl fmt::Debug for Digest {
 /// The national identifier of a complaint: 12 Crockford base-32 digits and a
 /// check digit (Luhn mod 32), derived from the complaint's id. There is no
 /// counter, so deciding again gives the same one.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct TrackingId(Arc<str>);
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct TrackingId(SmolStr);
+
+as_text!(TrackingId);
 
 /// Crockford's alphabet: no I, L, O, U.
 const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -320,10 +338,18 @@ impl TrackingId {
         for (digit, value) in values.iter_mut().enumerate() {
             *value = ((number >> (55 - 5 * digit)) & 31) as u8;
         }
-        let mut text = String::with_capacity(13);
-        text.extend(values.iter().map(|v| CROCKFORD[*v as usize] as char));
-        text.push(CROCKFORD[check_value(&values) as usize] as char);
-        Self(text.into())
+        let mut digits = [0; 13];
+        for (digit, value) in digits.iter_mut().zip(values) {
+            *digit = CROCKFORD[value as usize];
+        }
+        digits[12] = CROCKFORD[check_value(&values) as usize];
+        Self::of_digits(&digits)
+    }
+
+    /// Of digits that were looked up in the alphabet.
+    fn of_digits(digits: &[u8; 13]) -> Self {
+        let text = std::str::from_utf8(digits).unwrap_or_default();
+        Self(SmolStr::new_inline(text))
     }
 
     /// The 60 bits of this id.
@@ -340,7 +366,8 @@ impl TrackingId {
     /// # Errors
     /// Says whether the length, a character or the check digit is wrong.
     pub fn parse(text: &str) -> Result<Self, FieldError> {
-        let mut values = Vec::with_capacity(13);
+        let mut values = [0; 13];
+        let mut found = 0;
         for c in text.chars().filter(|c| !matches!(c, '-' | ' ')) {
             let folded = match c.to_ascii_uppercase() {
                 'O' => '0',
@@ -348,20 +375,21 @@ impl TrackingId {
                 other => other,
             };
             let value = CROCKFORD.iter().position(|digit| *digit as char == folded);
-            match value {
-                Some(value) => values.push(value as u8),
-                None => {
-                    return Err(FieldError::new(
-                        "tracking_id",
-                        format!("contains {c:?}, which no Tracking ID has"),
-                    ));
-                }
+            let Some(value) = value else {
+                return Err(FieldError::new(
+                    "tracking_id",
+                    format!("contains {c:?}, which no Tracking ID has"),
+                ));
+            };
+            if let Some(place) = values.get_mut(found) {
+                *place = value as u8;
             }
+            found += 1;
         }
-        if values.len() != 13 {
+        if found != 13 {
             return Err(FieldError::new(
                 "tracking_id",
-                format!("has {} characters; a Tracking ID has 13", values.len()),
+                format!("has {found} characters; a Tracking ID has 13"),
             ));
         }
         if check_value(&values[..12]) != values[12] {
@@ -370,12 +398,8 @@ impl TrackingId {
                 "its check digit does not fit: look for a typing mistake",
             ));
         }
-        Ok(Self(
-            values
-                .iter()
-                .map(|v| CROCKFORD[*v as usize] as char)
-                .collect::<String>()
-                .into(),
+        Ok(Self::of_digits(
+            &values.map(|value| CROCKFORD[value as usize]),
         ))
     }
 
@@ -421,7 +445,7 @@ impl TryFrom<String> for TrackingId {
 
 impl From<TrackingId> for String {
     fn from(id: TrackingId) -> String {
-        id.0.as_ref().to_owned()
+        id.as_str().to_owned()
     }
 }
 

@@ -159,6 +159,14 @@ impl InvitationLine {
     }
 }
 
+impl InvitationLine {
+    /// These fields with their check field behind them. It tells a line that was
+    /// cut or mistyped, and is no secret: anybody can make one.
+    pub fn sealed(before: &str) -> String {
+        format!("{before}/{}", encode(&check_of(before)))
+    }
+}
+
 impl fmt::Display for InvitationLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let addresses: Vec<String> = self
@@ -177,7 +185,7 @@ impl fmt::Display for InvitationLine {
             self.code.reveal(),
             self.expires_at.0.div_euclid(1_000_000)
         );
-        write!(f, "{before}/{}", encode(&check_of(&before)))
+        f.write_str(&Self::sealed(&before))
     }
 }
 

@@ -422,14 +422,38 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, DoorError> {
         .transpose()
 }
 
+/// The path of the whole, as `serde_path_to_error` writes it.
+const WHOLE: &str = ".";
+/// How the whole is named: no field of a message has this name.
+const REQUEST: &str = "request";
+
 fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T, DoorError> {
     content_type(headers)?;
-    serde_json::from_slice(body).map_err(|error| {
-        DoorError::invalid(
-            "body",
-            &format!("is not the JSON that is needed here: {error}"),
-        )
-    })
+    read_json(body)
+}
+
+/// Longest name of a field that is told back: it may be one that a caller made up.
+const FIELD_CHARS: usize = 200;
+
+/// What does not fit is named as it stands in the JSON, `attachments[0].name`;
+/// what is no JSON at all is the request's.
+fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, DoorError> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let wrong = |field: &str, error: &serde_json::Error| {
+        let problem = format!("is not the JSON that is needed here: {error}");
+        DoorError::invalid(field, &problem)
+    };
+    let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path: String = error.path().to_string().chars().take(FIELD_CHARS).collect();
+        match (error.inner().classify(), path.as_str()) {
+            (serde_json::error::Category::Data, path) if path != WHOLE => {
+                wrong(path, error.inner())
+            }
+            _ => wrong(REQUEST, error.inner()),
+        }
+    })?;
+    reader.end().map_err(|error| wrong(REQUEST, &error))?;
+    Ok(read)
 }
 
 fn reply<T: serde::Serialize>(message: &T) -> Answer {

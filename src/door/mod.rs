@@ -400,7 +400,7 @@ impl Door {
             time_zone: &caller.time_zone,
             complaint_id,
         };
-        let composed = wire::compose(&handover, composing, random_bytes::<16>)
+        let composed = wire::compose(handover, composing, random_bytes::<16>)
             .map_err(|error| DoorError::Invalid(vec![error]))?;
         check_sizes(&composed).map_err(|error| DoorError::Invalid(vec![error]))?;
         Ok(NewSubmission {

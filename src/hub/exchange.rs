@@ -361,6 +361,7 @@ impl Exchange {
             LinkEnd::Session(End::Drained(drain)) => {
                 format!("ended by the node: {:?}", drain.reason)
             }
+            LinkEnd::Session(End::Silent) => "nothing was heard from the node".to_owned(),
             LinkEnd::Session(other) => format!("ended: {other:?}"),
             LinkEnd::Status(status) => format!("the connection was lost: {}", status.message()),
             LinkEnd::Closed => "the node closed the connection".to_owned(),

@@ -12,7 +12,10 @@ use x509_parser::{prelude::FromDer as _, revocation_list::CertificateRevocationL
 
 use crate::domain::Micros;
 
-use super::{IdentityError, PeerIdentity, files::read_crls};
+use super::{
+    IdentityError, PeerIdentity,
+    files::{crls_of, read_text},
+};
 
 /// One list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,12 +45,24 @@ impl Crl {
     }
 }
 
+/// How many lists a file holds whose text this is.
+///
+/// # Errors
+/// They can't be read; names the file.
+pub fn lists_in(path: &Path, text: &str) -> Result<usize, IdentityError> {
+    Ok(parse(path, text)?.len())
+}
+
 /// The lists of a file, as TLS takes them and as facts.
-pub(super) fn read(
-    path: &Path,
-) -> Result<Vec<(CertificateRevocationListDer<'static>, Crl)>, IdentityError> {
+pub(super) fn read(path: &Path) -> Result<Vec<List>, IdentityError> {
+    parse(path, &read_text(path)?)
+}
+
+type List = (CertificateRevocationListDer<'static>, Crl);
+
+fn parse(path: &Path, text: &str) -> Result<Vec<List>, IdentityError> {
     let mut found = Vec::new();
-    for list in read_crls(path)? {
+    for list in crls_of(path, text)? {
         let (_, parsed) = CertificateRevocationList::from_der(&list).map_err(|error| {
             IdentityError::new(
                 "FILE_UNREADABLE",

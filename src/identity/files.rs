@@ -216,10 +216,10 @@ pub(super) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, IdentityEr
 }
 
 /// Every CRL of a PEM file.
-pub(super) fn read_crls(
+pub(super) fn crls_of(
     path: &Path,
+    text: &str,
 ) -> Result<Vec<CertificateRevocationListDer<'static>>, IdentityError> {
-    let text = read_text(path)?;
     let found: Vec<_> = CertificateRevocationListDer::pem_slice_iter(text.as_bytes())
         .collect::<Result<_, _>>()
         .map_err(|error| not_pem(path, "a CRL", &format!("{error:?}")))?;

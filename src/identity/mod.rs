@@ -24,6 +24,7 @@ mod witness;
 mod tests;
 
 pub use authority::{Authority, Issued, Lifetime, Subject, new_key, request, request_for};
+pub use crl::lists_in;
 pub use door::{DoorFiles, DoorMaterial, door_client_config, watch_door_files};
 pub use files::{Rights, certificates_pem, make_directory, put_in_place, write_for, write_new};
 pub use install::{can_install, finish_install, install};

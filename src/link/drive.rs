@@ -77,8 +77,7 @@ fn not_readable(status: Status) -> LinkEnd {
     }
 }
 
-const GONE_BACK: &str =
-    "the store holds less than this session has already seen there: it was put back to an earlier state";
+const GONE_BACK: &str = "the store holds less than this session has already seen there: it was put back to an earlier state";
 
 /// Whether a store lacks what a session saw in it before. What the session knows
 /// of the peer would be wrong then: opening it anew compares both ends.
@@ -87,6 +86,19 @@ fn has_gone_back(before: &Heads, now: &Heads) -> bool {
         || (now.epoch == before.epoch
             && (now.submissions.position < before.submissions.position
                 || now.deliveries < before.deliveries))
+}
+
+/// Keeps how far the peer's local system has come. The next heartbeat says it again,
+/// so only a session that another one has replaced ends by it.
+async fn consumed_at(side: Arc<impl Side>, through: u64) -> Result<Done, StoreError> {
+    match side.peer_consumed(through).await {
+        Ok(()) => Ok(Done::Nothing),
+        Err(StoreError::Fenced) => Err(StoreError::Fenced),
+        Err(error) => {
+            tracing::debug!(event = "consumed_not_kept", party = %side.party(), through, %error);
+            Ok(Done::Nothing)
+        }
+    }
 }
 
 type Job = BoxFuture<'static, Result<Done, StoreError>>;
@@ -338,10 +350,7 @@ impl<S: Side, I: Envelope, O: Envelope> Driver<S, I, O> {
                     state.heartbeat = Some(*heartbeat);
                 });
                 if consumed > self.heads.consumed_through {
-                    self.run_job(async move {
-                        side.peer_consumed(consumed).await?;
-                        Ok(Done::Nothing)
-                    });
+                    self.run_job(consumed_at(side, consumed));
                 }
             }
             Effect::ReadCopy { first, last } => self.run_job(async move {
@@ -418,5 +427,60 @@ impl<S: Side, I: Envelope, O: Envelope> Driver<S, I, O> {
         job: impl std::future::Future<Output = Result<Done, StoreError>> + Send + 'static,
     ) {
         self.jobs.running.push(job.boxed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{domain::PartyId, store::Store};
+
+    /// An end whose store does not take how far the peer has come.
+    struct Deaf(PartyId, StoreError);
+
+    impl Side for Deaf {
+        fn party(&self) -> &PartyId {
+            &self.0
+        }
+
+        fn sends(&self) -> Direction {
+            Direction::Deliveries
+        }
+
+        fn store(&self) -> &dyn Store {
+            unreachable!("it is not asked")
+        }
+
+        fn keep(
+            &self,
+            _: Place,
+            _: Vec<Entry>,
+            _: Place,
+        ) -> BoxFuture<'_, Result<Place, StoreError>> {
+            unreachable!("nothing comes")
+        }
+
+        fn keep_copy(&self, _: u64, _: Vec<Entry>) -> BoxFuture<'_, Result<(), StoreError>> {
+            unreachable!("nothing comes")
+        }
+
+        fn peer_consumed(&self, _: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+            std::future::ready(Err(self.1.clone())).boxed()
+        }
+    }
+
+    /// Scenario: a heartbeat says how far the peer has come, and the store can't keep
+    /// it now; or says that another session took over.
+    /// Guarantee: only the second ends the link.
+    #[tokio::test]
+    async fn what_the_next_heartbeat_says_again_ends_no_link() {
+        let party = PartyId::parse("pemda-33").unwrap();
+        let after = async |error| consumed_at(Arc::new(Deaf(party.clone(), error)), 7).await;
+        let passes = StoreError::Unavailable("busy".to_owned());
+        assert!(matches!(after(passes).await, Ok(Done::Nothing)));
+        assert!(matches!(
+            after(StoreError::Fenced).await,
+            Err(StoreError::Fenced)
+        ));
     }
 }

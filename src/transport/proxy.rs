@@ -4,7 +4,9 @@
 use std::{fmt, io};
 
 use base64::Engine as _;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader,
+};
 
 use super::{
     dialer::{DialError, reach},
@@ -47,8 +49,25 @@ impl Proxy {
             .write_all(self.request(target).as_bytes())
             .await
             .map_err(failed)?;
+        self.hear(&mut stream, target).await?;
+        Ok(stream)
+    }
+
+    /// Reads its answer to CONNECT, to the end of its head and not a byte further.
+    ///
+    /// # Errors
+    /// The connection ended, or it does not connect to `target`: why, and what to do.
+    pub async fn hear<S: AsyncRead + Unpin>(
+        &self,
+        stream: S,
+        target: &str,
+    ) -> Result<(), DialError> {
+        let address = &self.address;
+        let failed = |error: io::Error| {
+            DialError::unreachable(format!("the proxy {address} ended the connection: {error}"))
+        };
         // One byte at a time: what follows the answer belongs to TLS.
-        let mut reader = BufReader::with_capacity(1, (&mut stream).take(ANSWER_BYTES));
+        let mut reader = BufReader::with_capacity(1, stream.take(ANSWER_BYTES));
         let mut status = String::new();
         reader.read_line(&mut status).await.map_err(failed)?;
         loop {
@@ -58,8 +77,7 @@ impl Proxy {
                 break;
             }
         }
-        self.judge(status.trim(), target)?;
-        Ok(stream)
+        self.judge(status.trim(), target)
     }
 
     fn request(&self, target: &str) -> String {

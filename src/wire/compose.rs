@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::domain::{
     ComplaintId, Content, Event, EventBody, EventId, FieldError, Handover, IdempotencyKey, Item,
-    Micros, NamedAttachment, NewComplaint, NewEvent, Part, PartyId,
+    Micros, NamedAttachment, NewComplaint, NewEvent, Part, PartyId, SystemName,
 };
 
 use super::{
@@ -45,16 +45,17 @@ pub struct Composed {
 /// # Errors
 /// An event without key, or without a complaint.
 pub fn compose(
-    handover: &Handover,
+    handover: Handover,
     composing: Composing<'_>,
     mut salt: impl FnMut() -> [u8; SALT_BYTES],
 ) -> Result<Composed, FieldError> {
     let key = handover
         .effective_key()
         .ok_or_else(|| FieldError::new("key", "is missing"))?;
-    let (mut event, parts) = match &handover.item {
-        Item::Complaint(new) => filing(handover, new, key, composing, &mut salt),
-        Item::Event(new) => happening(handover, new, key, composing, &mut salt)?,
+    let Handover { system, item, .. } = handover;
+    let (mut event, parts) = match item {
+        Item::Complaint(new) => filing(system, *new, key, composing, &mut salt),
+        Item::Event(new) => happening(system, *new, key, composing, &mut salt)?,
     };
     event.parts = parts.iter().map(part_reference).collect();
     Ok(Composed {
@@ -65,38 +66,44 @@ pub fn compose(
 }
 
 fn filing(
-    handover: &Handover,
-    new: &NewComplaint,
+    system: SystemName,
+    new: NewComplaint,
     key: IdempotencyKey,
     composing: Composing<'_>,
     salt: &mut impl FnMut() -> [u8; SALT_BYTES],
 ) -> (Event, Vec<Part>) {
     let filed_at = new.filed_at.unwrap_or(composing.now);
+    let (attachments, attachment_names) = new
+        .attachments
+        .into_iter()
+        .map(|NamedAttachment { attachment, name }| (attachment, name))
+        .unzip();
     let content = Content {
-        title: new.title.clone(),
-        body: new.body.clone(),
-        address: new.address.clone(),
+        title: new.title,
+        body: new.body,
+        address: new.address,
         latitude: new.latitude,
         longitude: new.longitude,
         text: String::new(),
-        attachment_names: names(&new.attachments),
+        attachment_names,
     };
-    let mut parts = vec![content_part(&content, salt())];
+    let mut parts = Vec::with_capacity(2);
+    parts.push(content_part(content, salt()));
     if !new.reporter.is_empty() {
-        parts.push(reporter_part(&new.reporter, salt()));
+        parts.push(reporter_part(new.reporter, salt()));
     }
     let kind = if new.kind.is_empty() {
         DEFAULT_KIND.to_owned()
     } else {
-        new.kind.clone()
+        new.kind
     };
     let event = Event {
-        event_id: EventId::derive(composing.party, &handover.system, &key),
-        complaint_id: ComplaintId::derive(composing.party, &handover.system, &new.reference),
+        event_id: EventId::derive(composing.party, &system, &key),
+        complaint_id: ComplaintId::derive(composing.party, &system, &new.reference),
         party: composing.party.clone(),
-        system: handover.system.clone(),
+        system,
         key,
-        reference: Some(new.reference.clone()),
+        reference: Some(new.reference),
         occurred_at: filed_at,
         recorded_at: composing.now,
         time_zone: composing.time_zone.to_owned(),
@@ -104,32 +111,28 @@ fn filing(
         acting_institution: None,
         audience: crate::domain::Audience::Public,
         parts: Vec::new(),
-        local_status: new.local_status.clone(),
+        local_status: new.local_status,
         body: EventBody::Filed {
             kind,
-            category: new.category.clone(),
-            region: new.region.clone(),
-            occurred_on: new.occurred_on.clone(),
+            category: new.category,
+            region: new.region,
+            occurred_on: new.occurred_on,
             filed_at,
-            channel: new.channel.clone(),
+            channel: new.channel,
             anonymous: new.anonymous,
             confidential: new.confidential,
             handling: new.handling,
-            addressed_to: new.addressed_to.clone(),
-            attachments: new
-                .attachments
-                .iter()
-                .map(|named| named.attachment.clone())
-                .collect(),
-            foreign_references: new.foreign_references.clone(),
+            addressed_to: new.addressed_to,
+            attachments,
+            foreign_references: new.foreign_references,
         },
     };
     (event, parts)
 }
 
 fn happening(
-    handover: &Handover,
-    new: &NewEvent,
+    system: SystemName,
+    new: NewEvent,
     key: IdempotencyKey,
     composing: Composing<'_>,
     salt: &mut impl FnMut() -> [u8; SALT_BYTES],
@@ -138,35 +141,31 @@ fn happening(
         .complaint_id
         .ok_or_else(|| FieldError::new("event.complaint", "names no complaint that is known"))?;
     let content = Content {
-        text: new.text.clone(),
-        attachment_names: new.attachment_names.clone(),
+        text: new.text,
+        attachment_names: new.attachment_names,
         ..Content::default()
     };
     let parts = if content.is_empty() {
         Vec::new()
     } else {
-        vec![content_part(&content, salt())]
+        vec![content_part(content, salt())]
     };
     let event = Event {
-        event_id: EventId::derive(composing.party, &handover.system, &key),
+        event_id: EventId::derive(composing.party, &system, &key),
         complaint_id,
         party: composing.party.clone(),
-        system: handover.system.clone(),
+        system,
         key,
-        reference: new.own_reference.clone(),
+        reference: new.own_reference,
         occurred_at: new.occurred_at.unwrap_or(composing.now),
         recorded_at: composing.now,
         time_zone: composing.time_zone.to_owned(),
         expected_revision: new.expected_revision,
-        acting_institution: new.acting_institution.clone(),
+        acting_institution: new.acting_institution,
         audience: new.audience,
         parts: Vec::new(),
-        local_status: new.local_status.clone(),
-        body: new.body.clone(),
+        local_status: new.local_status,
+        body: new.body,
     };
     Ok((event, parts))
-}
-
-fn names(attachments: &[NamedAttachment]) -> Vec<String> {
-    attachments.iter().map(|named| named.name.clone()).collect()
 }

@@ -7,7 +7,7 @@ use crate::domain::{
 
 use super::{
     header::institution as code_text,
-    scalar::{Parsed, optional_id, party_mode_from, party_mode_to, text_id},
+    scalar::{Parsed, optional_id, optional_value, party_mode_from, party_mode_to, text_id},
     v1,
 };
 
@@ -58,7 +58,7 @@ pub fn party_from_proto(party: Option<v1::Party>) -> Parsed<Party> {
     Ok(Party {
         id: text_id("party.id", &id, PartyId::parse)?,
         name,
-        mode: party_mode_from(mode).unwrap_or_default(),
+        mode: optional_value("party.mode", mode, party_mode_from)?.unwrap_or_default(),
         enabled,
         certificate_fingerprints,
         observes_all,

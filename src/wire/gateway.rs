@@ -5,8 +5,9 @@ use bytes::Bytes;
 use crate::{
     domain::{
         CategoryCode, ComplaintId, ComplaintName, Decision, EventHeader, EventId, FieldError,
-        Handling, Handover, IdempotencyKey, InstitutionCode, Item, NamedAttachment, NewComplaint,
-        NewEvent, PartKind, PartState, Progress, Reference, RegionCode, SystemName, TrackingId,
+        Handling, Handover, IdempotencyKey, InstitutionCode, Item, LocalStatus, NamedAttachment,
+        NewComplaint, NewEvent, PartKind, PartState, Progress, Reference, RegionCode, SystemName,
+        TrackingId,
     },
     exchange::Entry,
 };
@@ -21,7 +22,8 @@ use super::{
     parts::{reporter_from_proto, reporter_to_proto},
     scalar::{
         Parsed, audience_from, audience_to, handling_from, handling_to, optional_id,
-        optional_micros, part_kind_to, progress_number, text_id, timestamp,
+        optional_micros, optional_value, part_kind_to, progress_number, status_from, text_id,
+        timestamp,
     },
     v1,
 };
@@ -102,7 +104,8 @@ fn complaint_from(new: v1::NewComplaint) -> Parsed<NewComplaint> {
         &addressed_to,
         InstitutionCode::parse,
     )?;
-    let handling = match (handling_from(handling), &addressed_to) {
+    let handling = optional_value("complaint.handling", handling, handling_from)?;
+    let handling = match (handling, &addressed_to) {
         (Some(handling), _) => handling,
         // Not set: an address is meant to be used.
         (None, Some(_)) => Handling::Addressed,
@@ -131,8 +134,16 @@ fn complaint_from(new: v1::NewComplaint) -> Parsed<NewComplaint> {
             .map(named_attachment)
             .collect::<Result<_, _>>()?,
         foreign_references: foreign_from(foreign_references),
-        local_status: local_status_from(local_status),
+        local_status: local_status_said("complaint", local_status)?,
     })
+}
+
+/// What a caller says of its status; an event of a newer author keeps what it
+/// says, see [`local_status_from`].
+fn local_status_said(of: &str, status: Option<v1::LocalStatus>) -> Parsed<Option<LocalStatus>> {
+    let mapped = status.as_ref().map_or(0, |status| status.mapped);
+    optional_value(&format!("{of}.local_status.mapped"), mapped, status_from)?;
+    Ok(local_status_from(status))
 }
 
 fn named_attachment(named: v1::NamedAttachment) -> Parsed<NamedAttachment> {
@@ -209,10 +220,10 @@ fn event_from(new: v1::NewEvent) -> Parsed<NewEvent> {
             &acting_institution,
             InstitutionCode::parse,
         )?,
-        audience: audience_from(audience).unwrap_or_default(),
+        audience: optional_value("event.audience", audience, audience_from)?.unwrap_or_default(),
         text,
         attachment_names: Vec::new(),
-        local_status: local_status_from(local_status),
+        local_status: local_status_said("event", local_status)?,
         body: body_from_door(body)?,
     })
 }
@@ -266,7 +277,7 @@ fn complaint_to(new: &NewComplaint) -> v1::NewComplaint {
         confidential: new.confidential,
         handling: handling_to(new.handling),
         addressed_to: institution(new.addressed_to.as_ref()),
-        reporter: (!new.reporter.is_empty()).then(|| reporter_to_proto(&new.reporter)),
+        reporter: (!new.reporter.is_empty()).then(|| reporter_to_proto(new.reporter.clone())),
         attachments: new
             .attachments
             .iter()

@@ -17,12 +17,12 @@ use super::{
 pub(super) const SALT_BYTES: usize = 16;
 
 /// A content part of these texts.
-pub fn content_part(content: &Content, salt: [u8; 16]) -> Part {
+pub fn content_part(content: Content, salt: [u8; 16]) -> Part {
     part(PartKind::Content, &content_to_proto(content), salt)
 }
 
 /// A reporter part.
-pub fn reporter_part(reporter: &Reporter, salt: [u8; 16]) -> Part {
+pub fn reporter_part(reporter: Reporter, salt: [u8; 16]) -> Part {
     part(PartKind::Reporter, &reporter_to_proto(reporter), salt)
 }
 
@@ -68,7 +68,7 @@ fn message_of<M: Message + Default>(bytes: &Bytes) -> Option<M> {
     M::decode(bytes.slice(SALT_BYTES..)).ok()
 }
 
-pub(super) fn content_to_proto(content: &Content) -> v1::Content {
+pub(super) fn content_to_proto(content: Content) -> v1::Content {
     let Content {
         title,
         body,
@@ -77,7 +77,7 @@ pub(super) fn content_to_proto(content: &Content) -> v1::Content {
         longitude,
         text,
         attachment_names,
-    } = content.clone();
+    } = content;
     v1::Content {
         title,
         body,
@@ -110,14 +110,14 @@ pub(super) fn content_from_proto(content: v1::Content) -> Content {
     }
 }
 
-pub(super) fn reporter_to_proto(reporter: &Reporter) -> v1::Reporter {
+pub(super) fn reporter_to_proto(reporter: Reporter) -> v1::Reporter {
     let Reporter {
         name,
         nik,
         phone,
         email,
         address,
-    } = reporter.clone();
+    } = reporter;
     v1::Reporter {
         name,
         nik,

@@ -1,6 +1,8 @@
 //! Small values: times, ids, digests, enumerations. Errors name the field.
 
-use bytes::Bytes;
+use std::cell::RefCell;
+
+use bytes::{Bytes, BytesMut};
 
 use crate::domain::{
     ArchiveReason, Audience, Digest, FieldError, Handling, Micros, Outcome, PartKind, PartyMode,
@@ -62,8 +64,22 @@ pub(super) fn optional_digest(field: &str, bytes: &[u8]) -> Parsed<Option<Digest
     digest(field, bytes).map(Some)
 }
 
+/// Ids and digests of messages that are about to be sent: many share one piece of
+/// memory, which goes with the last of them.
+const PIECE: usize = 4_096;
+
+/// A copy for a message that does not live long.
 pub(super) fn copied(bytes: &[u8]) -> Bytes {
-    Bytes::copy_from_slice(bytes)
+    thread_local! {
+        static REST: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+    }
+    REST.with_borrow_mut(|rest| {
+        if rest.capacity() < bytes.len() {
+            *rest = BytesMut::with_capacity(PIECE.max(bytes.len()));
+        }
+        rest.extend_from_slice(bytes);
+        rest.split().freeze()
+    })
 }
 
 /// Names the field in which a text id stands.
@@ -234,6 +250,20 @@ enumeration!(
     Unary,
     Local
 );
+
+/// An enumeration whose 0 means the default. A number that is not known here is
+/// none: a newer caller meant something by it, and nobody guesses what.
+pub(super) fn optional_value<T>(
+    field: &str,
+    number: i32,
+    from: impl FnOnce(i32) -> Option<T>,
+) -> Parsed<Option<T>> {
+    match (number, from(number)) {
+        (0, _) => Ok(None),
+        (_, None) => Err(unknown_value(field, number)),
+        (_, known) => Ok(known),
+    }
+}
 
 pub(super) fn unknown_value(field: &str, number: i32) -> FieldError {
     FieldError::new(

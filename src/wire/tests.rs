@@ -445,8 +445,8 @@ fn personal_data_stays_out_of_events() {
         count += 1;
         [count; 16]
     };
-    let first = compose(&handover, composing, &mut salt).unwrap();
-    let second = compose(&handover, composing, &mut salt).unwrap();
+    let first = compose(handover.clone(), composing, &mut salt).unwrap();
+    let second = compose(handover.clone(), composing, &mut salt).unwrap();
     let text = String::from_utf8_lossy(&first.event_bytes).into_owned();
     for secret in ["rahasia", "Pelapor", "3374000000000900"] {
         assert!(!text.contains(secret), "{text}");

@@ -35,6 +35,8 @@ fn a_small_benchmark_says_every_figure() {
         "/hub_ready_ms",
         "/adapter_ready_ms",
         "/ceilings/tonic_stream/per_second",
+        "/ceilings/same_rows/hub/per_second",
+        "/ceilings/same_rows/adapter/per_second",
         "/ceilings/sqlite/per_second",
         "/ceilings/round_trip/p50_ms",
         "/ceilings/commit_ms",
@@ -160,7 +162,12 @@ fn a_fleet_on_postgresql_wants_an_empty_database() {
     let found = check_fleet(&output.unwrap(), &[5]);
     are_positive(
         &found[0],
-        &["/replicas/acknowledged_per_second", "/ceiling/per_second"],
+        &[
+            "/replicas/acknowledged_per_second",
+            "/ceiling/per_second",
+            "/ceiling/reached_percent/one",
+            "/ceiling/reached_percent/replicas",
+        ],
     );
     assert_eq!(found[0]["replicas"]["replicas"], 2);
     let at_least = 50 + 240 + 300;

@@ -252,6 +252,69 @@ fn a_port_in_use_leaves_no_store_behind() {
     }
 }
 
+/// Scenario: a hub and an adapter are started a second time in the data directory
+/// of one that runs, with ports of their own.
+/// Guarantee: the second ends with 1 and says which directory, and what to do; the
+/// first goes on.
+#[test]
+fn a_second_process_on_one_directory_is_refused() {
+    let world = World::new();
+    let _adapter = world.adapter("pemda-33");
+    let directory = world.directory.path();
+    let links = world.links().to_string();
+    for (role, file, data) in [
+        ("hub", "hub.toml", "hub-data"),
+        ("adapter", "pemda-33.toml", "pemda-33-data"),
+    ] {
+        let text = std::fs::read_to_string(directory.join(file)).unwrap();
+        let text = match role {
+            "hub" => text.replace(&links, "127.0.0.1:0"),
+            _ => text,
+        };
+        let config = directory.join(format!("second-{file}"));
+        std::fs::write(&config, text).unwrap();
+        let said = jembatan(&[role, "--config", config.to_str().unwrap()]);
+        assert_eq!(said.code, 1, "{role}: {}", said.err);
+        for words in [
+            "another process uses the data directory",
+            data,
+            "stop it, or configure another directory",
+        ] {
+            assert!(said.err.contains(words), "{role}: {words}: {}", said.err);
+        }
+    }
+    at(&world.hub, &["parties", "list"]).good();
+}
+
+/// Scenario: a hub and an adapter, stopped, are started with a database file that
+/// is none.
+/// Guarantee: each ends with 1, names the file and what to do, and leaves the file
+/// as it is.
+#[test]
+fn a_damaged_store_ends_the_start_and_is_left_alone() {
+    let mut world = World::new();
+    let mut adapter = world.adapter("pemda-33");
+    assert!(adapter.stop() && world.hub.stop());
+    let directory = world.directory.path();
+    for (role, file, data) in [
+        ("hub", "hub.toml", "hub-data"),
+        ("adapter", "pemda-33.toml", "pemda-33-data"),
+    ] {
+        let store = directory.join(data).join("jembatan.db");
+        let log = store.with_extension("db-wal");
+        assert!(!log.exists(), "{role}: a stopped node leaves no log");
+        std::fs::write(&store, "no database").unwrap();
+        let config = directory.join(file);
+        let said = jembatan(&[role, "--config", config.to_str().unwrap()]);
+        assert_eq!(said.code, 1, "{role}: {}", said.err);
+        let name = format!("{data}/jembatan.db is damaged");
+        for words in [name.as_str(), "restore the directory from a backup"] {
+            assert!(said.err.contains(words), "{role}: {words}: {}", said.err);
+        }
+        assert_eq!(std::fs::read(&store).unwrap(), b"no database", "{role}");
+    }
+}
+
 /// Scenario: SIGTERM comes twice at once, as `timeout` sends it to a process
 /// and to its group: to a demo, and to a hub.
 /// Guarantee: both end in their own way: the demo's directory is gone, the hub

@@ -1,22 +1,12 @@
-//! Long outages, clocks that are wrong, and what an older release left behind.
+//! Long outages, and poison in a long queue.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
-use jembatan::{
-    adapter,
-    config::{AdapterConfig, load},
-    runtime::{Clock, SystemClock},
-    wire::v1,
-};
-use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
+use jembatan::wire::v1;
 
 use crate::{
     hostile_link::{Attacker, entries_of, garbage},
-    support::{
-        Node, World, all_items, complaint, connected, eventually, same_at_both_ends, submit,
-        submit_many,
-    },
+    support::{Node, World, complaint, connected, same_at_both_ends, submit_many},
 };
 
 const CITY: &str = "pemda-33.74";
@@ -42,7 +32,7 @@ fn peak_kb(node: &Node) -> u64 {
 /// its node is stopped with SIGTERM and started, later killed and started;
 /// then the hub comes back.
 /// Guarantee: the door stays open, count in = count out from the first one on,
-/// each decision comes once, and neither node's memory grows with the queue.
+/// each decision comes once, and neither node's memory is a million's.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_queue_drains_after_an_outage_with_restarts() {
     let total = scaled("JEMBATAN_TEST_BACKLOG", 20_000);
@@ -87,6 +77,44 @@ async fn a_long_queue_drains_after_an_outage_with_restarts() {
     assert!(peaks.iter().all(|kb| *kb < 300_000), "{peaks:?}");
 }
 
+/// Highest memory of hub and node, in kB, when so many complaints of 8 kB have
+/// waited for the hub and then gone there.
+async fn peaks_of(count: usize) -> [u64; 2] {
+    let mut world = World::new();
+    let city = world.adapter(CITY);
+    connected(&world, &city, CITY).await;
+    world.hub.kill();
+    for page in (0..count).step_by(500) {
+        let texts = (page..count.min(page + 500)).map(|n| v1::NewComplaint {
+            body: "x".repeat(8_000),
+            ..complaint(&format!("M-{n}"))
+        });
+        submit_many(&city, texts.collect()).await;
+    }
+    world.hub.start_again();
+    let count = count as u64;
+    assert_eq!(
+        same_at_both_ends(&world.hub, &city, CITY, SUBMISSIONS, count).await,
+        count
+    );
+    same_at_both_ends(&world.hub, &city, CITY, DELIVERIES, 1).await;
+    [&world.hub, &city].map(peak_kb)
+}
+
+/// Scenario: a queue of 12 000 complaints of 8 kB, 100 MB, and one of a quarter
+/// of it, each taken in while the hub is away and then drained.
+/// Guarantee: the longer one needs no more memory, at either end: less than a
+/// quarter of what it holds more, which is caches that fill up.
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_does_not_grow_with_the_queue() {
+    let short = peaks_of(3_000).await;
+    let long = peaks_of(12_000).await;
+    println!("peaks of hub and node in kB: {short:?}, then {long:?}");
+    for (short, long) in short.into_iter().zip(long) {
+        assert!(long < short + 18_000, "{short} kB, then {long} kB");
+    }
+}
+
 /// Scenario: among ten thousand entries of one party every hundredth is
 /// garbage.
 /// Guarantee: the others flow, the garbage is acknowledged like any other entry
@@ -117,135 +145,4 @@ async fn poison_among_ten_thousand_stops_nothing() {
         }
     }
     assert_eq!(rejected, poisoned);
-}
-
-struct Shifted(i64);
-
-impl Clock for Shifted {
-    fn now_micros(&self) -> i64 {
-        SystemClock.now_micros() + self.0
-    }
-}
-
-/// Scenario: a city's node whose clock is ten minutes slow, and then ten
-/// minutes fast, exchanges with the hub; what it filed under one clock is filed
-/// again under the other.
-/// Guarantee: everything is accepted in the order in which it was handed over,
-/// repetitions are found by their key and not by a time, and the skew is shown
-/// at the hub.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_clock_off_by_ten_minutes_changes_nothing_but_the_skew() {
-    const TEN_MINUTES: i64 = 600_000_000;
-    let world = World::new();
-    let local = "grpc = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"";
-    let file = world.adapter_file(CITY, "", local);
-    let mut filed = 0;
-    for shift in [-TEN_MINUTES, TEN_MINUTES] {
-        let config: AdapterConfig = load(&file).unwrap();
-        let (ready, addresses) = oneshot::channel();
-        let stop = CancellationToken::new();
-        let clock = Arc::new(Shifted(shift));
-        let node = tokio::spawn(adapter::run(config, clock, ready, stop.clone()));
-        let addresses = addresses.await.unwrap();
-        let uri = format!("http://{}", addresses.grpc);
-        let channel = tonic::transport::Channel::from_shared(uri).unwrap();
-        let channel = channel.connect().await.unwrap();
-        let mut door = v1::gateway_service_client::GatewayServiceClient::new(channel);
-        for n in 0..20 {
-            let request = submit(complaint(&format!("T-{n}")), 30_000);
-            let receipt = door.submit(request).await.unwrap().into_inner();
-            let receipt = receipt.receipt.unwrap();
-            assert_eq!(receipt.progress, v1::Progress::Accepted as i32);
-            assert_eq!(receipt.repeated_handover, filed > 0, "T-{n}");
-        }
-        filed += 20;
-        eventually("the hub shows the skew", || async {
-            let skew = world.hub.sync(CITY).await.clock_skew_ms;
-            (skew - shift / 1_000).abs() < 30_000
-        })
-        .await;
-        stop.cancel();
-        node.await.unwrap().unwrap();
-    }
-    let counts = world.hub.sync(CITY).await.counts.unwrap();
-    assert_eq!((counts.accepted, counts.rejected), (20, 0));
-    let city = Node::start("adapter", &file);
-    let decided = all_items(&city)
-        .await
-        .into_iter()
-        .filter_map(|item| match item.item {
-            Some(v1::inbox_item::Item::Decision(decision)) => Some(decision.event_id),
-            _ => None,
-        });
-    let decided: Vec<String> = decided.map(|id| uuid_of(&id)).collect();
-    let mut in_order = Vec::new();
-    for n in 0..20 {
-        let request = submit(complaint(&format!("T-{n}")), 0);
-        let receipt = city.gateway().await.submit(request).await.unwrap();
-        in_order.push(receipt.into_inner().receipt.unwrap().event_id);
-    }
-    assert_eq!(decided, in_order);
-}
-
-fn uuid_of(id: &[u8]) -> String {
-    let id: [u8; 16] = id.try_into().unwrap();
-    jembatan::domain::EventId::from_bytes(id).to_string()
-}
-
-/// Where the fixture of a release is kept.
-fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(name)
-}
-
-const QUEUED: usize = 12;
-
-/// Scenario: a store as release 0.1 left it, with twelve hand-overs that no hub
-/// has seen, is opened by this version. `JEMBATAN_MAKE_FIXTURES=1` makes the
-/// file again, which is right only before a release.
-/// Guarantee: all of it drains, each once; the keys of then are still known.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_queue_of_release_0_1_drains_after_an_upgrade() {
-    let mut world = World::new();
-    world.hub.kill();
-    let local = "grpc = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"";
-    let config = world.adapter_file(CITY, "", local);
-    let data = world.directory.path().join(format!("{CITY}-data"));
-    let kept = fixture("adapter-0.1.db");
-    let reference = |n: usize| format!("UPGRADE-{n}");
-    if std::env::var_os("JEMBATAN_MAKE_FIXTURES").is_some() {
-        let mut old = Node::start("adapter", &config);
-        submit_many(
-            &old,
-            (0..QUEUED).map(|n| complaint(&reference(n))).collect(),
-        )
-        .await;
-        assert!(old.stop());
-        let database = rusqlite::Connection::open(data.join("jembatan.db")).unwrap();
-        std::fs::create_dir_all(kept.parent().unwrap()).unwrap();
-        let _ = std::fs::remove_file(&kept);
-        database
-            .execute("VACUUM INTO ?1", [kept.to_str().unwrap()])
-            .unwrap();
-        drop(database);
-        drop(old);
-        std::fs::remove_dir_all(&data).unwrap();
-    }
-    std::fs::create_dir(&data).unwrap();
-    std::fs::copy(&kept, data.join("jembatan.db")).unwrap();
-    world.hub.start_again();
-    let city = Node::start("adapter", &config);
-    let head = same_at_both_ends(&world.hub, &city, CITY, SUBMISSIONS, QUEUED as u64).await;
-    assert_eq!(head, QUEUED as u64);
-    let counts = world.hub.sync(CITY).await.counts.unwrap();
-    assert_eq!((counts.accepted, counts.rejected), (QUEUED as u64, 0));
-    let mut door = city.gateway().await;
-    for n in 0..QUEUED {
-        let request = submit(complaint(&reference(n)), 30_000);
-        let receipt = door.submit(request).await.unwrap().into_inner();
-        let receipt = receipt.receipt.unwrap();
-        assert!(receipt.repeated_handover, "{receipt:?}");
-        assert_eq!(receipt.progress, v1::Progress::Accepted as i32);
-    }
 }

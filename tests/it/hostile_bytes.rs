@@ -3,10 +3,17 @@
 
 use std::path::Path;
 
+use jembatan::{
+    config::ProxyAddress,
+    domain::InvitationLine,
+    identity::{PeerIdentity, SigningRequest, TrustDomain, lists_in},
+    store::{LetterName, LetterPlace},
+};
 use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
 };
+use rustls_pki_types::CertificateDer;
 use serde_json::Value;
 
 use crate::decoders;
@@ -18,7 +25,8 @@ fn cases() -> u32 {
 }
 
 /// What to begin with: the golden bytes and JSON of every message, the shipped
-/// settings, and names.
+/// settings, names, and what other programs make: certificates, requests,
+/// revocation lists, answers of a proxy.
 fn seeds() -> Vec<Vec<u8>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |path: &str| std::fs::read(root.join(path)).unwrap();
@@ -32,6 +40,9 @@ fn seeds() -> Vec<Vec<u8>> {
         b"18446744073709551615-18446744073709551615.4294967295".to_vec(),
         b"1-7.3".to_vec(),
     ];
+    for entry in std::fs::read_dir(root.join("tests/vectors/foreign")).unwrap() {
+        seeds.push(std::fs::read(entry.unwrap().path()).unwrap());
+    }
     for file in ["messages.json", "events.json"] {
         let goldens: Value =
             serde_json::from_slice(&read(&format!("tests/vectors/{file}"))).unwrap();
@@ -109,4 +120,25 @@ fn every_decoder_has_a_fuzz_target() {
         assert!(target.contains(&format!("decoders::{name}(")), "{name}");
         assert!(manifest.contains(&format!("name = \"{name}\"")), "{name}");
     }
+}
+
+/// Scenario: the valid inputs that changes begin with.
+/// Guarantee: each is read by its decoder's reader to the end, so that changes go
+/// deeper than its first check.
+#[test]
+fn seeds_of_foreign_bytes_are_valid() {
+    let foreign = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/foreign");
+    let bytes = |name: &str| std::fs::read(foreign.join(name)).unwrap();
+    let text = |name: &str| String::from_utf8(bytes(name)).unwrap();
+    InvitationLine::parse(&text("invitation.txt")).unwrap();
+    SigningRequest::read(&bytes("signing-request.der")).unwrap();
+    let certificate = CertificateDer::from(bytes("certificate.der"));
+    let domain = TrustDomain::parse("jembatan.example").unwrap();
+    let peer = PeerIdentity::of(&certificate, &domain).unwrap();
+    assert_eq!(peer.names.len(), 3, "{peer:?}");
+    let found = lists_in(Path::new("/crl.pem"), &text("revoked.crl.pem"));
+    assert_eq!(found, Ok(1));
+    ProxyAddress::try_from(text("proxy-address.txt")).unwrap();
+    LetterName::parse(&text("letter-name.txt")).unwrap();
+    LetterPlace::parse(&text("letter-place.txt")).unwrap();
 }

@@ -5,10 +5,11 @@ use std::io::Write as _;
 
 use jembatan::wire::v1;
 use serde_json::{Value, json};
+use tonic_types::StatusExt as _;
 
 use crate::{
     doors::{curl, has},
-    support::{World, complaint, eventually, missing, submit_many},
+    support::{World, complaint, eventually, missing, submit, submit_many},
 };
 
 const CITY: &str = "pemda-33.74";
@@ -42,12 +43,15 @@ async fn bad_input_is_named_and_harms_nothing() {
     let complaints = format!("{base}/complaints");
     let directory = tempfile::tempdir().unwrap();
     let nik = "3374000000000001";
-    // Body, field that is named.
+    // Body, field that is named: as it stands in the JSON, or `request`, if it is
+    // no JSON at all.
     let bodies: Vec<(Vec<u8>, &str)> = vec![
-        (b"jalan rusak".to_vec(), "body"),
-        (filing(|_| ()).as_bytes()[..40].to_vec(), "body"),
-        (Vec::new(), "body"),
-        (b"\"\\ud800\"".to_vec(), "body"),
+        (b"jalan rusak".to_vec(), "request"),
+        (filing(|_| ()).as_bytes()[..40].to_vec(), "request"),
+        ([filing(|_| ()).as_bytes(), b"}"].concat(), "request"),
+        (Vec::new(), "request"),
+        (b"\"\\ud800\"".to_vec(), "request"),
+        (b"[]".to_vec(), "request"),
         (filing(|new| new["body"] = "a\0b".into()).into(), "body"),
         (
             filing(|_| ())
@@ -57,17 +61,30 @@ async fn bad_input_is_named_and_harms_nothing() {
                 .into_iter()
                 .filter(|byte| *byte != 0xbf)
                 .collect(),
-            "body",
+            "request",
         ),
-        (filing(|new| new["jalan"] = 1.into()).into(), "body"),
+        (filing(|new| new["jalan"] = 1.into()).into(), "jalan"),
+        (filing(|new| new["body"] = 1.into()).into(), "body"),
         (
             filing(|new| new["handling"] = "HANDLING_MAYBE".into()).into(),
-            "body",
+            "handling",
         ),
-        (filing(|new| new["handling"] = 99.into()).into(), "body"),
+        (filing(|new| new["handling"] = 99.into()).into(), "handling"),
         (
             filing(|new| new["latitude"] = "north".into()).into(),
-            "body",
+            "latitude",
+        ),
+        (
+            filing(|new| new["reporter"] = json!({"name": [1]})).into(),
+            "reporter.name",
+        ),
+        (
+            filing(|new| new["foreignReferences"] = json!([{}, {"system": 7}])).into(),
+            "foreignReferences[1].system",
+        ),
+        (
+            filing(|new| new["localStatus"] = json!({"mapped": "STATUS_DONE"})).into(),
+            "localStatus.mapped",
         ),
         (filing(|new| new["latitude"] = 91.into()).into(), "latitude"),
         (filing(|new| new["title"] = "".into()).into(), "title"),
@@ -89,11 +106,11 @@ async fn bad_input_is_named_and_harms_nothing() {
         ),
         (
             filing(|new| new["reference"] = "".into()).into(),
-            "reference",
+            "complaint.reference",
         ),
         (
             filing(|new| new["reference"] = "x".repeat(129).into()).into(),
-            "reference",
+            "complaint.reference",
         ),
         (
             filing(|new| {
@@ -126,12 +143,11 @@ async fn bad_input_is_named_and_harms_nothing() {
         assert_eq!(code, 400, "{said}");
         assert_eq!(problem["reason"], "INVALID_ARGUMENT", "{said}");
         let fields = problem["fields"].as_array().unwrap();
-        assert!(
-            fields
-                .iter()
-                .any(|found| found["field"].as_str().unwrap().ends_with(field)),
-            "{said}"
-        );
+        let names: Vec<&str> = fields
+            .iter()
+            .map(|found| found["field"].as_str().unwrap())
+            .collect();
+        assert_eq!(names, [*field], "{said}");
         assert!(!problem["detail"].as_str().unwrap().is_empty(), "{said}");
     }
     let good = filing(|_| ());
@@ -318,4 +334,137 @@ async fn small_pages_of_large_deliveries_come_to_an_end() {
     }
     let once: std::collections::BTreeSet<_> = seen.iter().cloned().collect();
     assert_eq!((seen.len(), once.len()), (300, 300));
+}
+
+fn named_fields(refused: &tonic::Status) -> Vec<String> {
+    let found = refused.get_error_details();
+    let fields = found.bad_request().unwrap().field_violations.iter();
+    fields.map(|found| found.field.clone()).collect()
+}
+
+fn handed_over(item: v1::handover::Item) -> v1::SubmitRequest {
+    v1::SubmitRequest {
+        handover: Some(v1::Handover {
+            item: Some(item),
+            key: "K-1".to_owned(),
+            ..v1::Handover::default()
+        }),
+        wait_for_hub_ms: 0,
+    }
+}
+
+/// Scenario: a newer client sends 99 in each enumeration of a request at the gRPC
+/// doors: handling, audience, mapped status of a complaint and of an event, reason
+/// of an archive, mode of a party, journal; then the same with nothing set.
+/// Guarantee: each 99 is refused by its name, and none is taken for the default;
+/// nothing of it is stored; what is not set is the default.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_enum_value_that_is_not_known_is_refused() {
+    use v1::{handover::Item, new_event::Body};
+    const NEWER: i32 = 99;
+    let world = World::new();
+    let city = world.adapter(CITY);
+    let mut gateway = city.gateway().await;
+    gateway.submit(submit(complaint("D-0"), 0)).await.unwrap();
+    let status = |mapped| {
+        Some(v1::LocalStatus {
+            code: "7".to_owned(),
+            mapped,
+            ..v1::LocalStatus::default()
+        })
+    };
+    let filing = || complaint("D-1");
+    let event = || v1::NewEvent {
+        complaint: Some(v1::ComplaintName {
+            name: Some(v1::complaint_name::Name::Reference("D-0".to_owned())),
+        }),
+        text: "Catatan.".to_owned(),
+        body: Some(Body::Verified(v1::Verified {})),
+        ..v1::NewEvent::default()
+    };
+    let items = [
+        (
+            Item::Complaint(v1::NewComplaint {
+                handling: NEWER,
+                ..filing()
+            }),
+            "complaint.handling",
+        ),
+        (
+            Item::Complaint(v1::NewComplaint {
+                handling: NEWER,
+                addressed_to: CITY.to_owned(),
+                ..filing()
+            }),
+            "complaint.handling",
+        ),
+        (
+            Item::Complaint(v1::NewComplaint {
+                local_status: status(NEWER),
+                ..filing()
+            }),
+            "complaint.local_status.mapped",
+        ),
+        (
+            Item::Event(v1::NewEvent {
+                audience: NEWER,
+                ..event()
+            }),
+            "event.audience",
+        ),
+        (
+            Item::Event(v1::NewEvent {
+                local_status: status(NEWER),
+                ..event()
+            }),
+            "event.local_status.mapped",
+        ),
+        (
+            Item::Event(v1::NewEvent {
+                body: Some(Body::Archived(v1::Archived { reason: NEWER })),
+                ..event()
+            }),
+            "archived.reason",
+        ),
+    ];
+    for (item, field) in items {
+        let refused = gateway.submit(handed_over(item)).await.expect_err(field);
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{refused}");
+        assert_eq!(named_fields(&refused), [field], "{refused}");
+    }
+    let party = |id: &str, mode| v1::PutPartyRequest {
+        party: Some(v1::Party {
+            id: id.to_owned(),
+            mode,
+            enabled: true,
+            ..v1::Party::default()
+        }),
+    };
+    let mut directory = world.hub.directory().await;
+    let refused = directory.put_party(party("mitra-2", NEWER)).await;
+    assert_eq!(named_fields(&refused.unwrap_err()), ["party.mode"]);
+    let chain = v1::GetJournalChainRequest {
+        party: CITY.to_owned(),
+        journal: NEWER,
+        position: 0,
+    };
+    let refused = city.health().await.get_journal_chain(chain).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{refused}");
+    assert!(refused.message().contains("journal"), "{refused}");
+    let place = city.place(CITY, v1::Journal::Submissions).await;
+    assert_eq!(place.position, 1, "nothing of it is stored");
+
+    // Not set.
+    let item = v1::NewComplaint {
+        handling: 0,
+        local_status: status(0),
+        ..filing()
+    };
+    gateway.submit(submit(item, 0)).await.unwrap();
+    gateway
+        .submit(handed_over(Item::Event(event())))
+        .await
+        .unwrap();
+    directory.put_party(party("mitra-2", 0)).await.unwrap();
 }

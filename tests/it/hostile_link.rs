@@ -224,7 +224,7 @@ fn entry_of(party: &PartyId, reference: &str) -> Entry {
         time_zone: "Asia/Jakarta",
         complaint_id: None,
     };
-    let composed = wire::compose(&handover, composing, || [9; 16]).unwrap();
+    let composed = wire::compose(handover.clone(), composing, || [9; 16]).unwrap();
     Entry {
         header: Bytes::new(),
         event: composed.event_bytes,

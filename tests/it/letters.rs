@@ -58,7 +58,7 @@ pub(crate) fn filing(reference: &str) -> NewSubmission {
         time_zone: "Asia/Jakarta",
         complaint_id: None,
     };
-    let composed = wire::compose(&handover, composing, || [7; 16]).unwrap();
+    let composed = wire::compose(handover.clone(), composing, || [7; 16]).unwrap();
     NewSubmission {
         party: party.clone(),
         event: composed.event,
@@ -69,7 +69,7 @@ pub(crate) fn filing(reference: &str) -> NewSubmission {
 }
 
 /// As a version of the hub would leave it that can't decide these.
-async fn park(world: &World, references: &[&str]) {
+pub(crate) async fn park(world: &World, references: &[&str]) {
     let store = SqliteStore::open(Options {
         directory: world.directory.path().join("hub-data"),
         role: NodeRole::Hub,

@@ -1,14 +1,17 @@
 """A bad line between this machine and a network namespace, for whole packets.
 
 Two TUN devices, one of them moved into the namespace, and between them a queue
-of bounded length, a rate, a delay and a share of packets that are lost. TCP at
-both ends is the kernel's own. Ends with its standard input.
+of bounded length, a rate, a delay and a share of packets that are lost. Each
+packet may be delayed longer, by chance: then others overtake it. TCP at both
+ends is the kernel's own. Ends with its standard input, and says how many packets
+were lost and how many overtook another one.
 
-Usage: lossy_line.py NAMESPACE DEVICE HERE THERE RATE_BYTES DELAY_MS LOSS
+Usage: lossy_line.py NAMESPACE DEVICE HERE THERE RATE_BYTES DELAY_MS JITTER_MS LOSS
 """
 
-import collections
 import fcntl
+import heapq
+import itertools
 import os
 import random
 import select
@@ -23,7 +26,8 @@ IFF_TUN_NO_PI = 0x0001 | 0x1000
 QUEUE_BYTES = 64 * 1024
 
 namespace, device, here, there = sys.argv[1:5]
-rate, delay, loss = float(sys.argv[5]), float(sys.argv[6]) / 1000, float(sys.argv[7])
+rate, loss = float(sys.argv[5]), float(sys.argv[8])
+delay, jitter = float(sys.argv[6]) / 1000, float(sys.argv[7]) / 1000
 
 
 def tun(name):
@@ -49,20 +53,29 @@ print("ready", flush=True)
 class Direction:
     def __init__(self, source, target):
         self.source, self.target = source, target
-        self.under_way = collections.deque()
+        self.under_way = []
         self.free_at = 0.0
+        self.numbers = itertools.count()
+        self.lost = 0
+        self.overtook = 0
 
     def take(self, now):
         packet = os.read(self.source, 65536)
         waits = max(self.free_at - now, 0.0)
         if waits * rate > QUEUE_BYTES or random.random() < loss:
+            self.lost += 1
             return
         self.free_at = now + waits + len(packet) / rate
-        self.under_way.append((self.free_at + delay, packet))
+        # One in five takes a longer way: the reordering of a real network is rare.
+        longer = random.random() * jitter if random.random() < 0.2 else 0.0
+        due = self.free_at + delay + longer
+        heapq.heappush(self.under_way, (due, next(self.numbers), packet))
 
     def give(self, now):
         while self.under_way and self.under_way[0][0] <= now:
-            os.write(self.target, self.under_way.popleft()[1])
+            _, number, packet = heapq.heappop(self.under_way)
+            os.write(self.target, packet)
+            self.overtook += any(other < number for _, other, _ in self.under_way)
 
 
 directions = [Direction(outside, inside), Direction(inside, outside)]
@@ -78,3 +91,5 @@ while True:
         if each.source in readable:
             each.take(now)
         each.give(now)
+lost, overtook = (sum(getattr(each, what) for each in directions) for what in ("lost", "overtook"))
+print(lost, overtook, flush=True)

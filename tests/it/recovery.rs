@@ -101,9 +101,10 @@ pub(crate) fn references(of: &str, count: usize) -> impl Iterator<Item = String>
 /// Scenario: a hub is copied while twenty complaints of the province are at
 /// the city, which has taken five of them over; twenty-five more come, and the
 /// city takes twelve further ones over. Then the hub's disk is replaced by the
-/// copy: it does not serve, its operator looks, begins a new epoch, starts it;
+/// copy: it does not serve, its operator looks (as a text and as JSON), begins a new epoch, starts it;
 /// the adapters run on all the time.
-/// Guarantee: count in = count out: all 45 are at the hub again under the
+/// Guarantee: the look names what is kept, what comes again from where on, and
+/// what is lost, and changes nothing; count in = count out: all 45 are at the hub again under the
 /// Tracking IDs that they had, each is told to its author once and handed over
 /// to the city's system once, and both ends of every journal are equal.
 #[tokio::test(flavor = "multi_thread")]
@@ -144,6 +145,43 @@ async fn a_hub_restored_from_a_copy_loses_nothing_that_an_adapter_holds() {
         .good()
         .json();
     assert_eq!(of_province(&look)["submissions"], 20, "{look}");
+    assert_eq!(of_province(&look)["comesAgainFrom"], 21, "{look}");
+    assert_eq!(look["dryRun"], true, "{look}");
+    assert!(look["copiedAt"].is_string(), "{look}");
+    let text = [
+        "recover",
+        "--config",
+        path(&hub_file),
+        "--output",
+        "text",
+        "--dry-run",
+    ];
+    let said = jembatan(&text).good().out;
+    for name in ["kept", "comesAgain", "lost"] {
+        let facts = match &look[name] {
+            serde_json::Value::Array(all) => all.clone(),
+            one => vec![one.clone()],
+        };
+        assert_eq!(facts.len(), if name == "lost" { 2 } else { 1 }, "{look}");
+        for fact in facts {
+            let fact = fact.as_str().unwrap();
+            assert!(said.contains(fact), "{name}: {fact}: {said}");
+        }
+    }
+    for (name, word) in [
+        ("kept", "Tracking ID"),
+        ("comesAgain", "each adapter"),
+        ("lost", "unary"),
+        ("lost", "revoked certificates"),
+    ] {
+        assert!(look[name].to_string().contains(word), "{word}: {look}");
+    }
+    let province_line = said.lines().find(|line| line.starts_with("pemda-33 "));
+    let province_line = province_line.unwrap();
+    for words in ["submissions 1-20", "submissions from 21 on"] {
+        assert!(province_line.contains(words), "{words}: {said}");
+    }
+    assert!(said.contains("nothing was changed"), "{said}");
     let done = jembatan(&recover).good().json();
     let ended = |value| of_province(value)["endedEpoch"].clone();
     assert_eq!(ended(&look), ended(&done), "looking changed nothing");

@@ -107,6 +107,12 @@ impl Node {
         self.child.id()
     }
 
+    /// Whether it has not ended; one that has and was not waited for still has its
+    /// pid.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// SIGTERM, as systemd stops it; whether it ended well.
     pub(crate) fn stop(&mut self) -> bool {
         let pid = self.pid().to_string();

@@ -115,7 +115,7 @@ fn compose(owner: &PartyId, handover: &Handover, second: i64) -> Composed {
         complaint_id: Some(complaint_id()),
     };
     let mut salt = second as u8 * 16;
-    let composed = wire::compose(handover, composing, || {
+    let composed = wire::compose(handover.clone(), composing, || {
         salt += 1;
         [salt; 16]
     });

@@ -17,7 +17,7 @@ use crate::{
     cli::now,
     domain::PartyId,
     identity::{Files, Material, Purpose, TrustDomain},
-    store::sqlite::group_commit_ceiling,
+    store::sqlite::{SameRows, group_commit_ceiling, same_rows_ceiling},
     transport::{DialOptions, Listener, ListenerOptions, dial},
     wire::v1::{
         self,
@@ -34,6 +34,8 @@ const PER_FRAME: usize = 64;
 const ENTRIES: usize = 400_000;
 /// Rows of one commit.
 const PER_COMMIT: usize = 256;
+/// Events whose rows are written once more.
+const WRITTEN_AGAIN: usize = 100_000;
 /// Frames, and commits, one after the other.
 const ONE_BY_ONE: usize = 2_000;
 
@@ -181,4 +183,22 @@ pub(super) async fn sqlite(lab: &Path, row_bytes: usize) -> anyhow::Result<(Ceil
         cpu_micros: cpu * 1e6 / ENTRIES as f64,
     };
     Ok((ceiling, singly / ONE_BY_ONE as u32))
+}
+
+/// The rows of a node's store into the same tables and indexes, 256 events a commit,
+/// with the store's settings and without its logic. Nobody has the store open.
+pub(super) async fn same_rows(lab: &Path, data: &str) -> anyhow::Result<Ceiling> {
+    let store = lab.join(data).join("jembatan.db");
+    let kept = tokio::task::spawn_blocking(move || SameRows::read(&store, WRITTEN_AGAIN)).await??;
+    let directory = lab.join(format!("same-rows-{data}"));
+    std::fs::create_dir_all(&directory)?;
+    let events = kept.events as f64;
+    let cpu = usage::cpu_seconds(std::process::id());
+    let work = move || same_rows_ceiling(&directory, &kept, PER_COMMIT);
+    let took = tokio::task::spawn_blocking(work).await??;
+    let cpu = usage::cpu_seconds(std::process::id()) - cpu;
+    Ok(Ceiling {
+        per_second: events / took.as_secs_f64(),
+        cpu_micros: cpu * 1e6 / events,
+    })
 }

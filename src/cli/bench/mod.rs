@@ -162,8 +162,11 @@ impl Bench {
             self.say("ceilings");
             let (tonic_stream, frames) = ceilings::stream(path, self.size as usize).await?;
             let (sqlite, commit) = ceilings::sqlite(path, self.size as usize).await?;
+            let hub = ceilings::same_rows(path, "hub-data").await?;
+            let adapter = ceilings::same_rows(path, &format!("{PARTY}-data")).await?;
             Some(Ceilings {
                 tonic_stream,
+                same_rows: Cost::pair((hub, adapter)),
                 sqlite,
                 round_trip: Latency::of(&frames),
                 commit_ms: millis(commit),

@@ -85,6 +85,9 @@ pub(super) struct Ceiling {
 pub(super) struct Ceilings {
     /// A tonic stream over the same mutual TLS, no storage.
     pub(super) tonic_stream: Ceiling,
+    /// The rows of each node's store into the same tables and indexes, 256 events a
+    /// commit, full sync, without the store's logic.
+    pub(super) same_rows: Cost<Ceiling>,
     /// Rows of the same size by themselves, 256 a commit, full sync.
     pub(super) sqlite: Ceiling,
     /// One frame there and back over the same mutual TLS, nothing stored.
@@ -226,13 +229,30 @@ impl Report {
                     ceilings.tonic_stream.per_second, ceilings.tonic_stream.cpu_micros
                 ),
             );
-            row(
-                "SQLite alone, same rows, 256 a commit, full sync",
-                &format!(
-                    "{:.0}/s, {:.1} µs CPU",
-                    ceilings.sqlite.per_second, ceilings.sqlite.cpu_micros
+            for (node, ceiling) in [
+                (
+                    "SQLite alone, the hub's rows, 256 events a commit",
+                    &ceilings.same_rows.hub,
                 ),
-            );
+                (
+                    "SQLite alone, the adapter's rows",
+                    &ceilings.same_rows.adapter,
+                ),
+                (
+                    "SQLite alone, one blob of that size and one key",
+                    &ceilings.sqlite,
+                ),
+            ] {
+                let Ceiling {
+                    per_second,
+                    cpu_micros,
+                } = ceiling;
+                let share = acknowledged_per_second / per_second * 100.0;
+                row(
+                    node,
+                    &format!("{per_second:.0}/s ({share:.0} % of it), {cpu_micros:.1} µs CPU"),
+                );
+            }
             row(
                 "one frame there and back, no storage",
                 &ceilings.round_trip.text(),

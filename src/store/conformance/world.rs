@@ -272,7 +272,12 @@ fn compose(
         time_zone: "Asia/Jakarta",
         complaint_id: id,
     };
-    let composed = wire::compose(handover, composing, crate::runtime::random_bytes::<16>).unwrap();
+    let composed = wire::compose(
+        handover.clone(),
+        composing,
+        crate::runtime::random_bytes::<16>,
+    )
+    .unwrap();
     NewSubmission {
         party: owner.clone(),
         event: composed.event,

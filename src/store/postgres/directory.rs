@@ -133,16 +133,32 @@ async fn begin_change(client: &Session) -> Result<i64, Failure> {
     Ok(row.try_get(0)?)
 }
 
+const OVERTAKEN: &str = "somebody else has changed the directory while it was not known whether this \
+     change was stored: look at the directory, and ask again for what it lacks";
+
 /// A change that a standby must not forget, as one transaction; carried out twice
-/// it comes to the same.
+/// it comes to the same, and it is not carried out again over a later one.
 enum Change<'a> {
     Directory(&'a DirectoryChange),
     Revoked(&'a str, &'a str, Micros),
 }
 
 impl Change<'_> {
-    async fn carry_out(&self, client: &Session, shared: &Shared) -> Result<Known, Failure> {
+    /// `in_doubt`: the version that it has made, if an earlier try was stored, and of
+    /// this one once it commits.
+    async fn carry_out(
+        &self,
+        client: &Session,
+        shared: &Shared,
+        in_doubt: &mut Option<i64>,
+    ) -> Result<Known, Failure> {
         let version = begin_change(client).await?;
+        let is_behind = in_doubt.is_some_and(|made| version > made);
+        if is_behind && !self.is_in(&read_registry(client).await?.registry) {
+            // Somebody may have seen it and changed it: theirs is the later one.
+            let why = StoreError::Unavailable(OVERTAKEN.to_owned());
+            return Err(Failure::Refused(why));
+        }
         match self {
             Self::Directory(change) => {
                 put_parties(client, shared, &change.parties, version).await?;
@@ -159,8 +175,35 @@ impl Change<'_> {
         }
         // What it has come to is read once, however much has changed.
         let known = read_registry(client).await?;
-        execute(client, "COMMIT", &[]).await?;
-        Ok(known)
+        let before = *in_doubt;
+        in_doubt.get_or_insert(version);
+        match execute(client, "COMMIT", &[]).await.map_err(Failure::from) {
+            Ok(_) => Ok(known),
+            Err(lost @ Failure::Lost(_)) => Err(lost),
+            Err(not_stored) => {
+                *in_doubt = before;
+                Err(not_stored)
+            }
+        }
+    }
+
+    /// Whether the directory says what this says.
+    fn is_in(&self, registry: &Registry) -> bool {
+        let (Self::Directory(change), directory) = (self, &registry.directory) else {
+            // Revocations only become more.
+            return true;
+        };
+        let mut parties = change.parties.iter();
+        let mut institutions = change.institutions.iter();
+        let policy = change.policy.as_ref();
+        let national = change.national.as_ref();
+        parties.all(|party| directory.parties.get(&party.id) == Some(party))
+            && institutions.all(|one| directory.institutions.get(&one.code) == Some(one))
+            && policy.is_none_or(|(categories, rules)| {
+                let categories = categories.iter().map(|one| (one.code.clone(), one.clone()));
+                directory.categories == categories.collect() && &directory.rules == rules
+            })
+            && national.is_none_or(|national| directory.national.as_ref() == Some(national))
     }
 }
 
@@ -317,11 +360,12 @@ impl PostgresStore {
         let database = &self.shared.database;
         let _turn = database.turn().await?;
         let mut tries = Tries::begin();
+        let mut in_doubt = None;
         let known = loop {
             let outcome = async {
                 let line = database.line_for_small_write().await?;
-                let known = change.carry_out(line.client(), &self.shared).await;
-                database.is_durable(&line, known)
+                let known = change.carry_out(line.client(), &self.shared, &mut in_doubt);
+                database.is_durable(&line, known.await)
             };
             if let Some(answer) = tries.settled(outcome.await).await {
                 break answer?;

@@ -126,6 +126,18 @@ impl Failure {
     }
 }
 
+/// What the server says beneath an error of somebody who used its client.
+pub(super) fn beneath(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut cause = Some(error);
+    while let Some(found) = cause {
+        if let Some(server) = found.downcast_ref::<Error>() {
+            return Some(describe(server));
+        }
+        cause = found.source();
+    }
+    None
+}
+
 /// The server's words without the values that it may name: they can be a
 /// citizen's.
 fn describe(error: &Error) -> String {

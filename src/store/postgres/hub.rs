@@ -113,7 +113,8 @@ impl HubStore for PostgresStore {
     }
 
     fn change_directory(&self, change: DirectoryChange) -> Answer<'_, ()> {
-        async move { self.change(&change).await }.boxed()
+        let store = self.clone();
+        self.outliving(async move { store.change(&change).await })
     }
 
     fn retell(&self) -> Answer<'_, ()> {
@@ -121,7 +122,8 @@ impl HubStore for PostgresStore {
     }
 
     fn revoke(&self, serial: String, note: String, now: Micros) -> Answer<'_, ()> {
-        async move { self.add_revoked(&serial, &note, now).await }.boxed()
+        let store = self.clone();
+        self.outliving(async move { store.add_revoked(&serial, &note, now).await })
     }
 
     fn orphans(&self) -> Answer<'_, Vec<(ComplaintId, Option<InstitutionCode>)>> {
@@ -162,7 +164,8 @@ impl HubStore for PostgresStore {
     }
 
     fn put_invitation(&self, invitation: Invitation) -> Answer<'_, ()> {
-        async move { enrolment::put(&self.shared.database, &invitation).await }.boxed()
+        let shared = self.shared.clone();
+        self.outliving(async move { enrolment::put(&shared.database, &invitation).await })
     }
 
     fn invitation(&self, id: &str) -> Answer<'_, Option<Invitation>> {
@@ -175,8 +178,8 @@ impl HubStore for PostgresStore {
     }
 
     fn revoke_invitation(&self, id: &str, now: Micros) -> Answer<'_, bool> {
-        let id = id.to_owned();
-        async move { enrolment::revoke(&self.shared.database, &id, now).await }.boxed()
+        let (shared, id) = (self.shared.clone(), id.to_owned());
+        self.outliving(async move { enrolment::revoke(&shared.database, &id, now).await })
     }
 
     fn record_issued(
@@ -184,10 +187,10 @@ impl HubStore for PostgresStore {
         certificate: IssuedCertificate,
         used: Option<InvitationUse>,
     ) -> Answer<'_, bool> {
-        async move {
-            enrolment::record_issued(&self.shared.database, &certificate, used.as_ref()).await
-        }
-        .boxed()
+        let shared = self.shared.clone();
+        self.outliving(async move {
+            enrolment::record_issued(&shared.database, &certificate, used.as_ref()).await
+        })
     }
 
     fn issued_to(&self, party: &PartyId) -> Answer<'_, Vec<IssuedCertificate>> {

@@ -73,16 +73,25 @@ pub(super) async fn heads(client: &Session, party: &PartyId) -> Result<Heads, St
     Ok(found.map_or_else(|| never_seen(party), |state| state.heads))
 }
 
-/// Where the journals of these parties stand; those never seen are not among them.
+/// Where the journals of these parties stand; those never seen are not among them. A
+/// row that can't be read is one party's, and costs no other one its answer.
 pub(super) async fn heads_of(
     client: &Session,
     parties: &[&PartyId],
-) -> Result<HashMap<PartyId, Heads>, StoreError> {
+) -> Result<HashMap<PartyId, Result<Heads, StoreError>>, StoreError> {
     let names: Vec<&str> = parties.iter().map(|party| party.as_str()).collect();
     let found = rows(client, STATES, &[&names]).await?;
-    let found = found
-        .iter()
-        .map(|row| Ok((party(row, 10)?, state_of(row)?.heads)));
+    let found = found.iter().map(|row| {
+        let party = party(row, 10)?;
+        let heads = state_of(row).map(|state| state.heads);
+        let heads = heads.map_err(|error| match error {
+            StoreError::Corrupt(what) => {
+                StoreError::Corrupt(format!("where the journals of {party} stand: {what}"))
+            }
+            other => other,
+        });
+        Ok((party, heads))
+    });
     found.collect()
 }
 

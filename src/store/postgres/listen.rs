@@ -28,7 +28,7 @@ const DIRECTORY: &str = "!";
 /// PostgreSQL takes less than 8000 bytes.
 const PAYLOAD_BYTES: usize = 7_000;
 /// How often a replica looks by itself.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) const LOOK: &str = "SELECT s.party, s.position, d.position, h.position, h.consumed \
      FROM submission_head s JOIN delivery_head d ON d.party = s.party \
@@ -117,9 +117,10 @@ async fn hear(client: &Session, shared: &Shared, said: &str) -> Result<(), Store
 }
 
 async fn look(client: &Session, shared: &Shared, seen: &mut Seen) -> Result<(), StoreError> {
+    let before = shared.known().version;
     let row = one(client, super::world::DIRECTORY_VERSION, &[]).await?;
-    if row.try_get::<_, i64>(0)? != shared.known().version {
-        shared.learn(directory::read_registry(client).await?);
+    if row.try_get::<_, i64>(0)? != before {
+        shared.learn_anew(before, directory::read_registry(client).await?);
     }
     for row in rows(client, LOOK, &[]).await? {
         let party = party(&row, 0)?;

@@ -88,10 +88,10 @@ impl PostgresStore {
         };
         for Look { party, tell } in looks {
             let answer = match &found {
-                Ok(found) => Ok(found
-                    .get(&party)
-                    .cloned()
-                    .unwrap_or_else(|| journal::never_seen(&party))),
+                Ok(found) => match found.get(&party) {
+                    Some(heads) => heads.clone(),
+                    None => Ok(journal::never_seen(&party)),
+                },
                 Err(error) => Err(error.clone()),
             };
             // Whoever waits no more needs none.

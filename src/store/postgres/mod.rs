@@ -167,13 +167,16 @@ impl Shared {
         }
     }
 
-    /// Takes over what the database says now: one that was put back to an
-    /// earlier state says less than it did.
-    fn learn_anew(&self, known: Known) {
+    /// Takes over what the database says now, also where that is older: one that
+    /// was put back to an earlier state says less than it did. Unless what was known
+    /// when it was read has been replaced meanwhile: that may be newer.
+    fn learn_anew(&self, before: i64, known: Known) {
         let version = self.directory_version.lock();
         let mut version = version.unwrap_or_else(PoisonError::into_inner);
-        *version = known.version;
-        self.registry.send_replace(known.registry);
+        if *version == before {
+            *version = known.version;
+            self.registry.send_replace(known.registry);
+        }
     }
 }
 
@@ -250,6 +253,31 @@ impl PostgresStore {
             let job = Job { work, tell };
             queue.send(job).await.map_err(|_| StoreError::Closed)?;
             told.await.map_err(|_| StoreError::Closed)?
+        }
+        .boxed()
+    }
+
+    /// Does something that goes on when its caller has gone: one that was given up
+    /// within its commit would leave that waiting, and one in several steps would be
+    /// left half done. A stop of the store ends it.
+    fn outliving<T: Send + 'static>(
+        &self,
+        what: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        let (tasks, stop) = (self.tasks.clone(), self.stop.clone());
+        async move {
+            let done = tasks.spawn(async move {
+                tokio::select! {
+                    biased;
+                    done = what => done,
+                    () = stop.cancelled() => Err(StoreError::Closed),
+                }
+            });
+            done.await.unwrap_or_else(|_| {
+                Err(StoreError::Unavailable(
+                    "an internal error; ask again".to_owned(),
+                ))
+            })
         }
         .boxed()
     }

@@ -11,6 +11,7 @@ use crate::store::StoreError;
 
 use super::{
     connect::{Database, Settings},
+    error,
     session::{Session, maybe, one},
 };
 
@@ -165,9 +166,16 @@ async fn migrate_as(settings: &Settings, role: Role) -> Result<SchemaState, Stor
         role.runner()
             .run_async(&mut ***line.client_mut())
             .await
-            .map_err(|error| StoreError::Unavailable(format!("a migration failed: {error}")))?;
+            .map_err(|error| StoreError::Unavailable(migration_failed(&error)))?;
     }
     state(line.client(), role).await
+}
+
+/// In the server's words where it was the server: which right is missing, or that its
+/// disk is full.
+fn migration_failed(error: &refinery::Error) -> String {
+    let why = error::beneath(error).unwrap_or_else(|| error.to_string());
+    format!("a migration failed, and nothing of it stays: {why}")
 }
 
 /// What stands there of the one role's; of the other's it is refused.

@@ -4,11 +4,13 @@
 
 mod away;
 pub(crate) mod cluster;
+mod directory;
 mod encrypted;
 mod epochs;
-mod faults;
+pub(super) mod faults;
 mod integrity;
 mod lines;
+mod migrating;
 pub(super) mod plans;
 mod refusals;
 mod replicas;

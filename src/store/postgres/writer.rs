@@ -172,7 +172,12 @@ impl Replica {
                 Attempt::Failed(Failure::Moved | Failure::Blocked) => {
                     tracing::debug!(event = "postgres_batch_again", jobs = jobs.len());
                 }
-                Attempt::Failed(Failure::Unfit(_)) if jobs.len() > 1 => return jobs,
+                // One of them has brought it about.
+                Attempt::Failed(Failure::Unfit(_) | Failure::Refused(StoreError::Corrupt(_)))
+                    if jobs.len() > 1 =>
+                {
+                    return jobs;
+                }
                 Attempt::Failed(failure) => {
                     let error = failure.into_error();
                     tracing::error!(event = "store_commit_failed", %error);
@@ -276,9 +281,10 @@ impl Replica {
                 world.add_parked(parked);
             }
         }
-        if world.directory_version != shared.known().version {
-            let newer = directory::read_registry(client).await;
-            shared.learn_anew(newer.map_err(|error| Attempt::Failed(error.into()))?);
+        let before = shared.known().version;
+        if world.directory_version != before {
+            let now = directory::read_registry(client).await;
+            shared.learn_anew(before, now.map_err(|error| Attempt::Failed(error.into()))?);
             return Err(Attempt::Failed(Failure::Moved));
         }
         Ok(world)

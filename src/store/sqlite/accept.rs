@@ -432,8 +432,14 @@ impl Tx<'_> {
     }
 }
 
+/// Most states fit; more grows.
+const STATE_BYTES: usize = 512;
+
 fn state_json(complaint: &Complaint) -> Result<String, StoreError> {
-    serde_json::to_string(complaint).map_err(|_| damaged("a complaint's state can't be written"))
+    let unwritten = "a complaint's state can't be written";
+    let mut state = Vec::with_capacity(STATE_BYTES);
+    serde_json::to_writer(&mut state, complaint).map_err(|_| damaged(unwritten))?;
+    String::from_utf8(state).map_err(|_| damaged(unwritten))
 }
 
 /// Why a new event does not become a revision.

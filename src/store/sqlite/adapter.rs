@@ -4,7 +4,7 @@ use futures_util::FutureExt as _;
 
 use crate::{
     domain::{Micros, PartyId},
-    exchange::Place,
+    exchange::{Direction, Place},
     store::{
         AdapterStore, Answer, CopyWanted, Heads, Pruned, ReceiveBatch, ReceivedCopy, ReceivedEntry,
         Store, StoreError,
@@ -21,6 +21,25 @@ impl SqliteStore {
             let name = party.clone();
             if self.write(move |tx| tx.reappend_page(&name)).await? {
                 return self.heads(party).await;
+            }
+        }
+    }
+
+    /// As [`Store::acknowledge`], in pages where something waits to be appended again.
+    pub(super) async fn acknowledged(
+        &self,
+        party: PartyId,
+        direction: Direction,
+        place: Place,
+    ) -> Result<(), StoreError> {
+        loop {
+            let of = party.clone();
+            // Nobody waits for it: a peer tells again where it stands.
+            let done = self.write_as(Message::Later, move |tx| {
+                tx.acknowledge(&of, direction, place)
+            });
+            if done.await? {
+                return Ok(());
             }
         }
     }

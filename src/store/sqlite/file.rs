@@ -106,12 +106,21 @@ pub(super) fn explain(path: &Path, error: StoreError) -> StoreError {
     }
 }
 
-/// Why a migration failed: a damaged file, or something that may pass.
+/// Why a migration failed: a newer program's file, a damaged one, or something
+/// that may pass.
 pub(super) fn explain_migration(
     connection: &Connection,
     path: &Path,
     error: &refinery::Error,
 ) -> StoreError {
+    use refinery::error::Kind;
+    if let Kind::MissingVersion(migration) | Kind::DivergentVersion(migration, _) = error.kind() {
+        return StoreError::Invalid(format!(
+            "{} was written by a newer version of this program (its schema has {migration}, which this one does not know), and is left as it is: \
+             start the newer version, or put back the copy that was made before the update (docs/operate.md, \"Updates and the way back\")",
+            path.display()
+        ));
+    }
     let found: Result<String, StoreError> = connection
         .pragma_query_value(None, "quick_check", |row| row.get(0))
         .map_err(StoreError::from);

@@ -281,28 +281,32 @@ impl Tx<'_> {
         }))
     }
 
+    /// `false`: once more, there is more to be appended again.
     pub(super) fn acknowledge(
         &mut self,
         party: &PartyId,
         direction: Direction,
         place: Place,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let is_hub = self.shared.is_hub;
+        // Each link that opens says what the hub holds: what was set aside before a
+        // crash, and not appended again, need not wait for a hand-over.
+        let is_done = is_hub || direction == Direction::Deliveries || self.reappend_page(party)?;
         let state = self.state(party)?;
         let (acknowledged, head) = match (direction, is_hub) {
             (Direction::Submissions, false) => (&mut state.acknowledged, state.head.position),
             (Direction::Deliveries, true) => (&mut state.delivered_acknowledged, state.delivered),
-            _ => return Ok(()),
+            _ => return Ok(is_done),
         };
         if place.position <= acknowledged.position || place.position > head {
-            return Ok(());
+            return Ok(is_done);
         }
         *acknowledged = place;
         self.touch(party);
         if is_hub {
             self.mark(party, place)?;
         }
-        Ok(())
+        Ok(is_done)
     }
 
     pub(super) fn mark(&mut self, party: &PartyId, place: Place) -> Result<(), StoreError> {

@@ -66,7 +66,7 @@ use super::{
     memory::{Expected, Memory},
 };
 pub use backup::{CopyFacts, backup, check, restore};
-pub use ceiling::group_commit_ceiling;
+pub use ceiling::{SameRows, group_commit_ceiling, same_rows_ceiling};
 use connection::{blob16, connect, damaged, digest};
 pub use dead_letters::{letters, letters_named};
 pub use epoch::recover;
@@ -408,11 +408,7 @@ impl Store for SqliteStore {
     }
 
     fn acknowledge(&self, party: &PartyId, direction: Direction, place: Place) -> Answer<'_, ()> {
-        let party = party.clone();
-        // Nobody waits for it: a peer tells again where it stands.
-        self.write_as(Message::Later, move |tx| {
-            tx.acknowledge(&party, direction, place)
-        })
+        self.acknowledged(party.clone(), direction, place).boxed()
     }
 
     fn consume(&self, party: &PartyId, through: u64) -> Answer<'_, u64> {

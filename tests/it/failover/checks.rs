@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jembatan::wire::v1;
 
-use crate::{kill::items, replicas::cluster::Cluster};
+use crate::{cli::jembatan, kill::items, replicas::cluster::Cluster, support::Node};
 
 use super::{
     load::All,
@@ -104,40 +104,31 @@ const ORPHANS: &[(&str, &str)] = &[
 
 /// Waits until everything has arrived, and looks at all of it.
 pub(super) async fn count_in_is_count_out(nation: &Nation, cluster: &Cluster, all: &All) {
-    let total: usize = all.values().map(Vec::len).sum();
-    println!("{total} handed over");
-    assert!(total > 0);
+    let total: usize = all.filed.values().map(Vec::len).sum();
+    println!("{total} filed, {} events about them", all.spoken.len());
+    assert!(total > 0 && !all.spoken.is_empty());
     arrived(nation, all).await;
-    let mut tracking = BTreeSet::new();
+    let mut tracking = BTreeMap::new();
     for (number, node) in nation.adapters.iter().enumerate() {
         let own = party(number);
-        let handed = &all[&own];
-        let mut decided = Vec::new();
-        let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for item in items(node).await {
-            match item.item {
-                Some(v1::inbox_item::Item::Decision(found)) => decided.push(found),
-                Some(v1::inbox_item::Item::Event(found)) => {
-                    let reference = found.event.unwrap().reference;
-                    let body = found.content.unwrap().body;
-                    assert!(body.contains(&reference), "{reference}: {body}");
-                    let author = reference.split('_').next().unwrap().to_owned();
-                    told.entry(author).or_default().push(reference);
-                }
-                _ => {}
-            }
-        }
-        // Its own: each decided once, accepted, with an identifier of its own.
-        assert_eq!(decided.len(), handed.len(), "{own}: decisions");
+        let Inbox {
+            decided,
+            mut told,
+            heard,
+        } = inbox(node).await;
+        // Its own: each decided once, accepted; each complaint has an identifier of
+        // its own.
+        assert_eq!(decided.len(), all.of(&own), "{own}: decisions");
         let events: BTreeSet<_> = decided.iter().map(|found| &found.event_id).collect();
-        assert_eq!(events.len(), handed.len(), "{own}: each event is one");
+        assert_eq!(events.len(), all.of(&own), "{own}: each event is one");
         for found in &decided {
             assert_eq!(found.outcome, v1::Outcome::Accepted as i32, "{found:?}");
-            let is_new = tracking.insert(found.tracking_id.clone());
-            assert!(is_new, "{} twice", found.tracking_id);
+            let of = tracking.insert(found.tracking_id.clone(), found.complaint_id.clone());
+            let is_same = of.is_none_or(|of| of == found.complaint_id);
+            assert!(is_same, "{} twice", found.tracking_id);
         }
         // The others': each once, and each author's in its order.
-        for (author, handed) in all {
+        for (author, handed) in &all.filed {
             if *author == own {
                 continue;
             }
@@ -149,7 +140,10 @@ pub(super) async fn count_in_is_count_out(nation: &Nation, cluster: &Cluster, al
             let found = told.remove(author).unwrap_or_default();
             assert_eq!(found, expected, "{own} was told of {author}");
         }
+        hears_each_once(&own, heard, all);
     }
+    let national = inbox(&nation.hubs[0]).await;
+    hears_each_once(NATIONAL, national.heard, all);
     for (what, statement) in ORPHANS {
         let found = cluster.psql("national", statement);
         assert_eq!(found.trim(), "0", "{what}");
@@ -159,15 +153,65 @@ pub(super) async fn count_in_is_count_out(nation: &Nation, cluster: &Cluster, al
     let national = format!(
         "SELECT h.accepted, h.duplicates FROM submission_head h WHERE party = '{NATIONAL}'"
     );
-    let expected = format!("{}|0", all[NATIONAL].len());
+    let expected = format!("{}|0", all.of(NATIONAL));
     assert_eq!(cluster.psql("national", &national).trim(), expected);
+    // Every chain computed anew from the rows.
+    let file = nation.directory.path().join("hub-0.toml");
+    let deep = ["store", "check", "--deep", "--config"];
+    let deep = jembatan(&[&deep[..], &[file.to_str().unwrap()]].concat()).good();
+    assert!(deep.out.contains("is whole"), "{}", deep.out);
+}
+
+/// What a node's local system finds in its inbox.
+struct Inbox {
+    decided: Vec<v1::Decision>,
+    /// References of complaints, in order, by author.
+    told: BTreeMap<String, Vec<String>>,
+    /// Ids of events about complaints.
+    heard: Vec<String>,
+}
+
+async fn inbox(node: &Node) -> Inbox {
+    let mut all = Inbox {
+        decided: Vec::new(),
+        told: BTreeMap::new(),
+        heard: Vec::new(),
+    };
+    for item in items(node).await {
+        match item.item {
+            Some(v1::inbox_item::Item::Decision(found)) => all.decided.push(found),
+            Some(v1::inbox_item::Item::Event(found)) => {
+                let event = found.event.unwrap();
+                if !matches!(event.body, Some(v1::event::Body::Filed(_))) {
+                    let id = uuid::Uuid::from_slice(&event.event_id).unwrap();
+                    all.heard.push(id.to_string());
+                    continue;
+                }
+                let (reference, body) = (event.reference, found.content.unwrap().body);
+                assert!(body.contains(&reference), "{reference}: {body}");
+                let author = reference.split('_').next().unwrap().to_owned();
+                all.told.entry(author).or_default().push(reference);
+            }
+            _ => {}
+        }
+    }
+    all
+}
+
+/// Whatever was said to a party is in its inbox once, and nothing else.
+fn hears_each_once(own: &str, mut heard: Vec<String>, all: &All) {
+    let to_it = all.spoken.iter().filter(|one| one.to == own);
+    let mut expected: Vec<_> = to_it.map(|one| one.event_id.clone()).collect();
+    expected.sort();
+    heard.sort();
+    assert_eq!(heard, expected, "{own} was told of events");
 }
 
 /// Both ends of every journal stand at the same place, whichever hub says it.
 async fn arrived(nation: &Nation, all: &All) {
     for (number, node) in nation.adapters.iter().enumerate() {
         let own = party(number);
-        let least = all[&own].len() as u64;
+        let least = all.of(&own) as u64;
         for journal in [v1::Journal::Submissions, v1::Journal::Deliveries] {
             for (hub, at_hub) in nation.hubs.iter().enumerate() {
                 let what = format!("{own} and hub {hub} hold the same {journal:?}");

@@ -14,7 +14,7 @@ mod load;
 mod nation;
 mod pauses;
 mod promotion;
-mod servers;
+pub(crate) mod servers;
 mod upgrade;
 
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};

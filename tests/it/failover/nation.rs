@@ -26,8 +26,14 @@ pub(super) const NATIONAL: &str = "nasional";
 /// How long any of these tests waits for anything.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Three hubs see within seconds that somebody is gone.
-const LIMITS: &str = "heartbeat_interval_ms = 500\ndead_after_ms = 2500";
+/// It is seen within seconds that somebody is gone. Where fifty adapters share two
+/// processors, somebody who is slow must not be taken for gone.
+fn limits(adapters: usize) -> &'static str {
+    match adapters {
+        0..=9 => "heartbeat_interval_ms = 500\ndead_after_ms = 2500",
+        _ => "heartbeat_interval_ms = 2000\ndead_after_ms = 12000",
+    }
+}
 
 pub(super) struct Nation {
     pub(super) directory: TempDir,
@@ -63,7 +69,10 @@ impl Nation {
         let mut links = Vec::new();
         for hub in 0..hubs {
             let (link, door) = (free_port(), free_port());
-            let file = this.write(&format!("hub-{hub}.toml"), &hub_text(link, door, &store));
+            let file = this.write(
+                &format!("hub-{hub}.toml"),
+                &hub_text(link, door, &store, limits(adapters)),
+            );
             if hub == 0 {
                 let migrate = ["store", "migrate", "--config", file.to_str().unwrap()];
                 jembatan(&migrate).good();
@@ -79,7 +88,7 @@ impl Nation {
                 &party,
                 &Subject::Party(PartyId::parse(&party).unwrap()),
             );
-            let text = adapter_text(&party, &links, adapter);
+            let text = adapter_text(&party, &links, adapter, limits(adapters));
             let file = this.write(&format!("{party}.toml"), &text);
             this.adapters.push(Node::start("adapter", &file));
         }
@@ -108,16 +117,30 @@ impl Nation {
         }
     }
 
-    /// How many sessions each hub has.
-    pub(super) async fn spread(&self) -> Vec<usize> {
+    /// Whose sessions a hub has.
+    pub(super) async fn sessions(&self, hub: usize) -> Vec<String> {
+        let request = v1::GetSyncStatusRequest::default();
+        let mut health = self.hubs[hub].health().await;
+        let answer = health.get_sync_status(request).await.unwrap();
+        let parties = answer.into_inner().parties.into_iter();
+        let up = parties.filter(|party| party.party != NATIONAL && is_up(party.verdict));
+        up.map(|party| party.party).collect()
+    }
+
+    /// Whose sessions each hub has.
+    pub(super) async fn spread(&self) -> Vec<Vec<String>> {
         let mut found = Vec::new();
-        for hub in &self.hubs {
-            let request = v1::GetSyncStatusRequest::default();
-            let answer = hub.health().await.get_sync_status(request).await.unwrap();
-            let parties = answer.into_inner().parties;
-            found.push(parties.iter().filter(|party| is_up(party.verdict)).count());
+        for hub in 0..self.hubs.len() {
+            found.push(self.sessions(hub).await);
         }
         found
+    }
+
+    /// The adapter of a party.
+    pub(super) fn adapter_of(&self, name: &str) -> &Node {
+        let is_its = |number: &usize| party(*number) == name;
+        let number = (0..self.adapters.len()).find(is_its).unwrap();
+        &self.adapters[number]
     }
 
     /// What every hub has said.
@@ -168,7 +191,7 @@ fn registered(adapters: usize) -> String {
     text
 }
 
-fn hub_text(links: SocketAddr, door: SocketAddr, store: &str) -> String {
+fn hub_text(links: SocketAddr, door: SocketAddr, store: &str, limits: &str) -> String {
     format!(
         r#"
 directory = "hub-data"
@@ -186,15 +209,16 @@ roots = "pki/ca.pem"
 [directory_file]
 path = "directory.toml"
 [limits]
-{LIMITS}
+{limits}
 [log]
 format = "json"
 "#
     )
 }
 
-/// Every adapter knows every hub, each beginning with another one.
-fn adapter_text(party: &str, links: &[SocketAddr], adapter: usize) -> String {
+/// Every adapter knows every hub. Its own it draws when it starts, whichever
+/// stands first.
+fn adapter_text(party: &str, links: &[SocketAddr], adapter: usize, limits: &str) -> String {
     let first = adapter % links.len();
     let others: Vec<String> = links
         .iter()
@@ -217,7 +241,7 @@ key = "pki/{party}.key"
 [tls]
 roots = "pki/ca.pem"
 [limits]
-{LIMITS}
+{limits}
 [log]
 format = "json"
 [door]

@@ -38,10 +38,10 @@ fn children(pid: u32) -> Vec<u32> {
 
 /// A machine that stands still, as if it was paused; its kernel goes on taking
 /// connections. It goes on when this is dropped.
-pub(super) struct Frozen(Vec<u32>);
+pub(crate) struct Frozen(Vec<u32>);
 
 impl Frozen {
-    pub(super) fn new(cluster: &Cluster) -> Self {
+    pub(crate) fn new(cluster: &Cluster) -> Self {
         let server = cluster.pid();
         signal(server, "STOP");
         let mut all = vec![server];
@@ -75,7 +75,7 @@ impl Cluster {
     }
 
     /// A streaming standby of this server, with a server of its own.
-    pub(super) fn standby(&self) -> Self {
+    pub(crate) fn standby(&self) -> Self {
         let directory = own_directory();
         let made = unprivileged(&self.programs.join("pg_basebackup"))
             .args(["-h", &self.directory.display().to_string()])
@@ -116,7 +116,7 @@ impl Cluster {
     }
 
     /// The standby takes writes from now on.
-    pub(super) fn promote(&self) {
+    pub(crate) fn promote(&self) {
         let said = self.psql("postgres", "SELECT pg_promote(true, 30)");
         assert_eq!(said.trim(), "t");
     }
@@ -136,7 +136,7 @@ impl Cluster {
     }
 
     /// Every commit waits until the standby shows it.
-    pub(super) async fn wait_for_standby(&self) {
+    pub(crate) async fn wait_for_standby(&self) {
         let wait = "ALTER SYSTEM SET synchronous_standby_names = '*'";
         self.psql("postgres", wait);
         self.psql("postgres", "SELECT pg_reload_conf()");
@@ -157,7 +157,7 @@ impl Cluster {
 
 /// The url of a database on the first of these servers that takes writes, over
 /// TCP.
-pub(super) fn url_of(servers: &[&Cluster], database: &str) -> String {
+pub(crate) fn url_of(servers: &[&Cluster], database: &str) -> String {
     let hosts: Vec<String> = servers
         .iter()
         .map(|server| format!("127.0.0.1:{}", server.port))

@@ -81,7 +81,7 @@ fn nothing_is_lost_on_bad_lines() {
 /// and without hurry, and all is in step again within three.
 #[test]
 fn nodes_outlast_four_days_without_a_hub() {
-    run(schedules(3), async |world, dice| {
+    run(schedules(10), async |world, dice| {
         for _ in 0..dice.random_range(1..6) {
             world.step().await;
         }

@@ -66,7 +66,7 @@ impl Scene {
             complaint_id,
         };
         let salts = &mut self.salts;
-        let composed = wire::compose(handover, composing, || {
+        let composed = wire::compose(handover.clone(), composing, || {
             *salts += 1;
             [*salts; 16]
         });

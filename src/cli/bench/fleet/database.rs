@@ -10,7 +10,7 @@ use crate::{
     store::postgres::{RowCounts, Settings, insert_ceiling, is_empty, migrate, row_counts},
 };
 
-use super::report::Ceiling;
+use super::report::{Ceiling, FullSpeed, Reached, Replicas};
 
 /// Events of one transaction of the ceiling.
 const PER_COMMIT: usize = 256;
@@ -63,12 +63,20 @@ pub(super) async fn ceiling(
     directory: &Path,
     table: &str,
     since: RowCounts,
+    one: &FullSpeed,
+    replicas: Option<&Replicas>,
 ) -> anyhow::Result<Ceiling> {
     let (events, took) = insert_ceiling(&settings(directory, table)?, since, PER_COMMIT).await?;
+    let per_second = events as f64 / took.as_secs_f64().max(1e-9);
+    let percent = |speed: &FullSpeed| speed.acknowledged_per_second / per_second * 100.0;
     Ok(Ceiling {
         events,
         per_commit: PER_COMMIT,
-        per_second: events as f64 / took.as_secs_f64().max(1e-9),
+        per_second,
+        reached_percent: Reached {
+            one: percent(one),
+            replicas: replicas.map(|replicas| percent(&replicas.speed)),
+        },
     })
 }
 

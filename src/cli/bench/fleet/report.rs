@@ -23,6 +23,15 @@ pub(super) struct Ceiling {
     pub(super) events: u64,
     pub(super) per_commit: usize,
     pub(super) per_second: f64,
+    pub(super) reached_percent: Reached,
+}
+
+/// What hubs reach of a ceiling at full speed, percent.
+#[derive(Debug, Serialize)]
+pub(super) struct Reached {
+    pub(super) one: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) replicas: Option<f64>,
 }
 
 /// Of one number of parties.
@@ -170,10 +179,14 @@ impl Size {
                     ceiling.per_commit
                 ),
                 &format!(
-                    "{:.0}/s ({} events): the hub at full speed reaches {:.0} %",
+                    "{:.0}/s ({} events): the hub at full speed reaches {:.0} %{}",
                     ceiling.per_second,
                     ceiling.events,
-                    full.acknowledged_per_second / ceiling.per_second * 100.0
+                    ceiling.reached_percent.one,
+                    match ceiling.reached_percent.replicas {
+                        Some(percent) => format!(", all replicas {percent:.0} %"),
+                        None => String::new(),
+                    }
                 ),
             );
         }

@@ -124,7 +124,10 @@ impl Fleet {
         let ceiling = match stood {
             Some(stood) => {
                 self.say("the same rows without a hub");
-                Some(database::ceiling(directory, table, stood).await?)
+                Some(
+                    database::ceiling(directory, table, stood, &full_speed, replicas.as_ref())
+                        .await?,
+                )
             }
             None => None,
         };

@@ -134,12 +134,13 @@ impl Traffic {
             complaint_id: Some(ComplaintId::derive(&desk.party, &self.system, &reference)),
         };
         desk.events += 1;
-        let composed = wire::compose(&handover, composing, random_bytes::<16>)?;
+        let digest = handover.digest();
+        let composed = wire::compose(handover, composing, random_bytes::<16>)?;
         let entry = Entry {
             header: bytes::Bytes::new(),
             event: composed.event_bytes,
             parts: composed.parts,
-            handover_digest: Some(handover.digest()),
+            handover_digest: Some(digest),
         };
         self.made += 1;
         self.bytes += entry.window_bytes();

@@ -21,7 +21,7 @@ const COUNTED: i64 = 1_000;
 pub(super) const UNREAD: &str = "SELECT u.row, j.party, j.epoch, d.stored_at, d.header, coalesce(d.event, ''::bytea), \
          NULL::text \
      FROM unread u JOIN journal j ON j.id = u.row >> 36 JOIN delivery d ON d.id = u.row \
-     WHERE u.row > $1 AND ($2::text IS NULL OR u.party = $2) ORDER BY u.row LIMIT $3";
+     WHERE u.row > $1 AND d.id > $1 AND ($2::text IS NULL OR u.party = $2) ORDER BY u.row LIMIT $3";
 const COUNT: &str = "SELECT count(*) FROM (SELECT 1 FROM unread WHERE party = $1 LIMIT $2) u";
 // Of each: parties, moments, reasons, then before which (moment, row). The partial
 // index holds only what was refused or parked.

@@ -180,15 +180,6 @@ impl PostgresAdapterStore {
         self.send(Message::Write(job), told)
     }
 
-    /// The same, with the next batch or a moment later.
-    fn write_later<T: Send + 'static>(
-        &self,
-        work: impl Fn(&mut World) -> Step<T> + Send + 'static,
-    ) -> BoxFuture<'static, Result<T, StoreError>> {
-        let (job, told) = writer::job(Vec::new(), 0, work);
-        self.send(Message::Later(job), told)
-    }
-
     fn send<T: Send + 'static>(
         &self,
         message: Message,

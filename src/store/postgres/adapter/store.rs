@@ -93,8 +93,17 @@ impl Store for PostgresAdapterStore {
 
     fn acknowledge(&self, party: &PartyId, direction: Direction, place: Place) -> Answer<'_, ()> {
         let party = party.clone();
+        // Each link that opens says what the hub holds: what was set aside, and could
+        // not be appended again at once, need not wait for a hand-over.
+        let goes_again = match direction {
+            Direction::Submissions => vec![party.clone()],
+            Direction::Deliveries => Vec::new(),
+        };
+        let (job, told) = writer::job(goes_again, 0, move |world| {
+            world.acknowledge(&party, direction, place)
+        });
         // Nobody waits for it: a peer tells again where it stands.
-        self.write_later(move |world| world.acknowledge(&party, direction, place))
+        self.send(Message::Later(job), told)
     }
 
     fn consume(&self, party: &PartyId, through: u64) -> Answer<'_, u64> {

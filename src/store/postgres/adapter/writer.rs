@@ -50,7 +50,7 @@ pub(super) trait Job: Send {
     /// Does it in this world; `false`: it has named what it lacks.
     fn attempt(&mut self, world: &mut World) -> bool;
     /// Of these parties nothing may wait to be appended again.
-    fn submits_for(&self) -> &[PartyId];
+    fn goes_again(&self) -> &[PartyId];
     /// How much it writes, in bytes, about.
     fn size_bytes(&self) -> usize;
     /// The batch was committed, or why not.
@@ -60,7 +60,7 @@ pub(super) trait Job: Send {
 /// See [`job`].
 struct Typed<T, F> {
     work: F,
-    submits_for: Vec<PartyId>,
+    goes_again: Vec<PartyId>,
     size_bytes: usize,
     outcome: Option<Result<T, StoreError>>,
     tell: oneshot::Sender<Result<T, StoreError>>,
@@ -95,8 +95,8 @@ where
         self.outcome.is_some()
     }
 
-    fn submits_for(&self) -> &[PartyId] {
-        &self.submits_for
+    fn goes_again(&self) -> &[PartyId] {
+        &self.goes_again
     }
 
     fn size_bytes(&self) -> usize {
@@ -113,14 +113,14 @@ where
 /// Makes a job of something that answers. It may be done more than once: only the
 /// last time counts.
 pub(super) fn job<T: Send + 'static>(
-    submits_for: Vec<PartyId>,
+    goes_again: Vec<PartyId>,
     size_bytes: usize,
     work: impl Fn(&mut World) -> Step<T> + Send + 'static,
 ) -> (Box<dyn Job>, oneshot::Receiver<Result<T, StoreError>>) {
     let (tell, told) = oneshot::channel();
     let job = Typed {
         work,
-        submits_for,
+        goes_again,
         size_bytes,
         outcome: None,
         tell,
@@ -184,11 +184,11 @@ impl Writer {
     }
 
     async fn carry_out(&mut self, jobs: Vec<Box<dyn Job>>) {
-        if let Err((jobs, error)) = self.together(jobs).await {
-            // One of them may be what the server does not take.
-            if let (Failure::Unfit(_), true) = (&error, jobs.len() > 1) {
+        let until = Instant::now() + LOOK_FOR;
+        if let Err((jobs, error)) = self.together(jobs, until).await {
+            if jobs.len() > 1 && is_of_one(&error) {
                 for job in jobs {
-                    if let Err((alone, error)) = self.together(vec![job]).await {
+                    if let Err((alone, error)) = self.together(vec![job], until).await {
                         refuse(alone, error.into_error());
                     }
                 }
@@ -199,10 +199,11 @@ impl Writer {
     }
 
     /// Carries jobs out as one batch, and answers them; those that come back are
-    /// unanswered.
+    /// unanswered. After that moment no attempt begins but the first.
     async fn together(
         &mut self,
         mut jobs: Vec<Box<dyn Job>>,
+        until: Instant,
     ) -> Result<(), (Vec<Box<dyn Job>>, Failure)> {
         let mut tried = 0;
         loop {
@@ -218,7 +219,7 @@ impl Writer {
                 Err(failure) => {
                     self.nothing_holds();
                     let may_go_again = matches!(failure, Failure::Moved | Failure::Lost(_));
-                    if !may_go_again || tried == ATTEMPTS {
+                    if !may_go_again || tried == ATTEMPTS || Instant::now() >= until {
                         return Err((jobs, failure));
                     }
                     tracing::debug!(event = "postgres_batch_again", jobs = jobs.len(), ?failure);
@@ -252,7 +253,7 @@ impl Writer {
         self.ready().await?;
         let parties: BTreeSet<PartyId> = jobs
             .iter()
-            .flat_map(|job| job.submits_for().to_vec())
+            .flat_map(|job| job.goes_again().to_vec())
             .collect();
         for party in parties {
             // What was set aside goes before anything newer.
@@ -293,6 +294,7 @@ impl Writer {
     }
 
     async fn carry_out_alone(&mut self, mut alone: Alone) {
+        let until = Instant::now() + LOOK_FOR;
         let mut tried = 0;
         loop {
             tried += 1;
@@ -301,7 +303,7 @@ impl Writer {
                 Err(failure) => {
                     self.nothing_holds();
                     let may_go_again = matches!(failure, Failure::Moved | Failure::Lost(_));
-                    if !may_go_again || tried == ATTEMPTS {
+                    if !may_go_again || tried == ATTEMPTS || Instant::now() >= until {
                         return alone.answer(Err(failure.into_error()));
                     }
                 }
@@ -451,6 +453,15 @@ impl Writer {
         self.held = Some(line);
         Ok(own.batch)
     }
+}
+
+/// Whether it may be one of many that has brought it about: what the server does not
+/// take, or asks for a row that can't be read.
+fn is_of_one(failure: &Failure) -> bool {
+    matches!(
+        failure,
+        Failure::Unfit(_) | Failure::Refused(StoreError::Corrupt(_))
+    )
 }
 
 fn refuse(jobs: Vec<Box<dyn Job>>, error: StoreError) {

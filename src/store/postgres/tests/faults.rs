@@ -106,7 +106,7 @@ enum Cut {
 }
 
 /// Carries what comes to the port that it says on to a server, in this way.
-pub(super) async fn relay<F>(
+pub(in crate::store::postgres) async fn relay<F>(
     server: u16,
     carry: impl Fn(TcpStream, TcpStream) -> F + Send + 'static,
 ) -> u16
@@ -340,4 +340,70 @@ async fn connections_have_a_limit() {
     );
     let open: i64 = open.await.unwrap().get(0);
     assert!((3..=4 + 2).contains(&open), "{open}");
+}
+
+/// Scenario: ten callers hand over at the same moment; the server refuses the first
+/// commits as it does when transactions get in each other's way, and one of the ten
+/// events whenever it comes, as it does with a value that it can't keep.
+/// Guarantee: after some attempts each is carried out alone: nine are accepted, the
+/// one is refused, with the server's reason; it is taken when the server takes it.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_the_server_refuses_costs_no_neighbour() {
+    const CALLERS: usize = 10;
+    const POISON: usize = 6;
+    let Some(cluster) = shared() else { return };
+    let name = database(cluster).await;
+    let store = prepared(&cluster.url(&name)).await;
+    let event = hex::encode(numbered(POISON).event.event_id.as_bytes());
+    // A sequence does not go back with its transaction.
+    let refusing = format!(
+        "CREATE SEQUENCE attempt; \
+         CREATE FUNCTION stumble() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             IF nextval('attempt') <= 5 THEN RAISE 'in the way' USING ERRCODE = '40001'; END IF; \
+             RETURN NULL; END $$; \
+         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             IF NEW.event_id = '\\x{event}' THEN RAISE 'no such value' USING ERRCODE = '22021'; END IF; \
+             RETURN NEW; END $$; \
+         CREATE TRIGGER stumbles BEFORE INSERT ON submission \
+             FOR EACH STATEMENT EXECUTE FUNCTION stumble(); \
+         CREATE TRIGGER refuses BEFORE INSERT ON submission \
+             FOR EACH ROW EXECUTE FUNCTION refuse()"
+    );
+    sql(cluster, &name, &refusing).await;
+    // While this is held they gather.
+    let url = cluster.url(&name);
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    let task = tokio::spawn(connection);
+    let hold = "BEGIN; SELECT pg_advisory_xact_lock(7301, 1)";
+    client.batch_execute(hold).await.unwrap();
+    let mut calls = JoinSet::new();
+    for n in 0..CALLERS {
+        let store = store.clone();
+        calls.spawn(async move { (n, submit(&store, n).await) });
+    }
+    let blocked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    while value(cluster, &name, blocked).await == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    client.batch_execute("COMMIT").await.unwrap();
+    drop(client);
+    task.await.unwrap().unwrap();
+    for (n, outcome) in calls.join_all().await {
+        match outcome {
+            Ok(receipt) => {
+                assert_eq!(receipt.progress, Progress::Accepted, "{n}");
+                assert_ne!(n, POISON);
+            }
+            Err(why) => {
+                assert_eq!(n, POISON, "{why}");
+                assert!(why.to_string().contains("22021"), "{why}");
+            }
+        }
+    }
+    sql(cluster, &name, "DROP TRIGGER refuses ON submission").await;
+    assert!(!submit(&store, POISON).await.unwrap().repeated);
+    let all = whole(&store, &national(), Direction::Submissions).await;
+    assert_eq!(all.len(), CALLERS);
 }

@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-async fn look(cluster: &Cluster, database: &str) -> Integrity {
+pub(super) async fn look(cluster: &Cluster, database: &str) -> Integrity {
     let read = |header: &[u8]| wire::decode_header(&bytes::Bytes::copy_from_slice(header)).ok();
     let settings = settings(&cluster.url(database));
     check_integrity(&settings, read).await.unwrap()
@@ -18,7 +18,7 @@ async fn look(cluster: &Cluster, database: &str) -> Integrity {
 
 /// A record with everything in it: an answered complaint, a repetition, a
 /// refusal, an erasure, a mark, an own door, and an epoch that has ended.
-async fn written(cluster: &'static Cluster) -> String {
+pub(super) async fn written(cluster: &'static Cluster) -> String {
     let mut pair = Pair::new(cluster).await;
     let hub = pair.second.clone();
     let filed = filing(&province(), "I-1", "isi", None);

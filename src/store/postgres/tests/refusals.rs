@@ -4,7 +4,7 @@ use super::*;
 use crate::store::Store as _;
 use cluster::GUARDED;
 
-use super::super::{check, check_integrity, is_reachable};
+use super::super::{check, check_integrity, is_reachable, migrate_adapter};
 
 async fn why(settings: Settings) -> String {
     let opened = PostgresStore::open(Options {
@@ -134,6 +134,32 @@ async fn who_owns_the_database_needs_no_other_right() {
     let read = |header: &[u8]| wire::decode_header(&bytes::Bytes::copy_from_slice(header)).ok();
     let found = check_integrity(&settings(&own), read).await.unwrap();
     assert!(found.is_whole(), "{:?}", found.findings);
+}
+
+/// Scenario: the schema is to be made by a user that may not make tables.
+/// Guarantee: it is said what is missing, and where to read about it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_without_a_right_says_which() {
+    let Some(cluster) = shared() else { return };
+    let name = format!("m{}", hex::encode(random_bytes::<8>()));
+    for statement in [
+        format!("CREATE ROLE {name} LOGIN"),
+        format!("CREATE DATABASE {name}"),
+    ] {
+        sql(cluster, "postgres", &statement).await;
+    }
+    let narrow = "REVOKE CREATE ON SCHEMA public FROM PUBLIC";
+    sql(cluster, &name, narrow).await;
+    let url = cluster.url(&name);
+    let url = url.replace(&format!("user={USER}"), &format!("user={name}"));
+    for outcome in [
+        migrate(&settings(&url)).await,
+        migrate_adapter(&settings(&url)).await,
+    ] {
+        let why = outcome.unwrap_err().to_string();
+        assert!(why.contains("permission denied for schema public"), "{why}");
+        assert!(why.contains("docs/operate.md"), "{why}");
+    }
 }
 
 /// Scenario: a url that asks for less than is promised; TLS without roots.

@@ -2,10 +2,14 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use tokio::sync::watch;
+
 use super::{
     super::{
+        connect::Line,
         error::Failure,
-        writes::{HeadRow, SeenRow, SettledRow, Writer, Writes},
+        listen::LOOK_EVERY,
+        writes::{DeliveryRow, HeadRow, SeenRow, SettledRow, Writer, Writes},
     },
     *,
 };
@@ -121,27 +125,86 @@ async fn a_session_that_moved_is_fenced_everywhere() {
 }
 
 /// Scenario: one replica watches the city and knows the directory; the other
-/// accepts a complaint for the city and registers a party.
-/// Guarantee: the watcher wakes and the directory is there, soon.
+/// accepts complaints for the city, one after the other, and registers a party.
+/// Guarantee: the watcher is told, long before it would look by itself, and the
+/// directory is there, soon.
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_hear_of_each_other() {
     let Some(cluster) = shared() else { return };
     let pair = Pair::new(cluster).await;
     let mut deliveries = pair.second.watch(&city());
     let mut registry = pair.second.registry();
-    let new = filing(&province(), "P-1", "isi", None);
-    let told = async {
-        while pair.second.heads(&city()).await.unwrap().deliveries == 0 {
-            deliveries.changed().await.unwrap();
-        }
-    };
-    send(&*pair.world.hub, &province(), &[new]).await;
-    tokio::time::timeout(SOON, told).await.unwrap();
+    let mut took = Vec::new();
+    for n in 1..=10 {
+        let new = filing(&province(), &format!("P-{n}"), "isi", None);
+        deliveries.mark_unchanged();
+        let began = std::time::Instant::now();
+        send(&*pair.world.hub, &province(), &[new]).await;
+        told(&pair.second, &mut deliveries, n).await;
+        took.push(began.elapsed());
+    }
+    took.sort();
+    // Each begins just after a look, so that without being told it would take one
+    // second.
+    assert!(took[5] < LOOK_EVERY / 2, "{took:?}");
     let id = PartyId::parse("mitra").unwrap();
     let party = registered(id.clone(), PartyMode::Stream);
     pair.world.hub.put_party(party).await.unwrap();
     let known = registry.wait_for(|known| known.directory.parties.contains_key(&id));
     assert!(tokio::time::timeout(SOON, known).await.is_ok());
+}
+
+/// Waits until a replica that watches the city is woken, and shows so many deliveries
+/// to it.
+async fn told(store: &PostgresStore, watched: &mut watch::Receiver<u64>, count: u64) {
+    let waiting = async {
+        loop {
+            watched.changed().await.unwrap();
+            if store.heads(&city()).await.unwrap().deliveries >= count {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, waiting).await.unwrap();
+}
+
+/// Scenario: a replica commits something for the city, and ends before it has said
+/// so to anybody.
+/// Guarantee: the others find it when they look.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_said_is_found_by_looking() {
+    let Some(cluster) = shared() else { return };
+    let pair = Pair::new(cluster).await;
+    let line = pair.second.shared.database.line().await.unwrap();
+    let writer = own_row(&line).await;
+    let mut deliveries = pair.second.watch(&city());
+    for count in 1..=3 {
+        let unsaid = DeliveryRow {
+            party: city().to_string(),
+            stored_at: 0,
+            header: Vec::new(),
+            event_row: None,
+            readable: 0,
+        };
+        let writes = Writes {
+            deliveries: vec![unsaid],
+            ..Writes::default()
+        };
+        deliveries.mark_unchanged();
+        writes.commit(&line, writer).await.unwrap();
+        told(&pair.second, &mut deliveries, count).await;
+    }
+}
+
+/// The row of a replica that this line belongs to.
+async fn own_row(line: &Line) -> Writer {
+    let begin = "INSERT INTO replica DEFAULT VALUES RETURNING id, generation";
+    let row = line.client().query_one(begin, &[]).await.unwrap();
+    Writer {
+        replica: row.get(0),
+        generation: row.get(1),
+        batch: 1,
+    }
 }
 
 /// Scenario: while one replica accepts one complaint after the other for the
@@ -199,7 +262,7 @@ async fn no_complaint_slips_through_a_change_of_reader() {
 }
 
 /// Scenario: batches that were decided by an older directory, by a head or a
-/// complaint that stands elsewhere, before something parked was settled, or
+/// complaint that stands elsewhere, in a session that was taken over, before something parked was settled, or
 /// about something that is not parked, or that come over a line that was given
 /// up.
 /// Guarantee: the server commits none of them; one that fits it does.
@@ -209,31 +272,32 @@ async fn what_has_moved_does_not_commit() {
     let pair = Pair::new(cluster).await;
     let shared = &pair.second.shared;
     let line = shared.database.line().await.unwrap();
-    let begin = "INSERT INTO replica DEFAULT VALUES RETURNING id, generation";
-    let row = line.client().query_one(begin, &[]).await.unwrap();
-    let writer = Writer {
-        replica: row.get(0),
-        generation: row.get(1),
-        batch: 1,
-    };
+    let writer = own_row(&line).await;
     let version = shared.known().version;
     let by = |directory| Writes {
         directory: Some(directory),
         ..Writes::default()
     };
     by(version).commit(&line, writer).await.unwrap();
-    let head = HeadRow {
+    let stands = pair.second.heads(&province()).await.unwrap().submissions;
+    let head = |position: u64, token: Option<[u8; 16]>| HeadRow {
         party: province().to_string(),
-        read_position: 7,
-        read_token: Some(TOKEN.0.to_vec()),
-        position: 8,
-        chain: vec![0; 32],
+        read_position: position as i64,
+        read_token: token.map(Vec::from),
+        position: position as i64,
+        chain: stands.chain.0.to_vec(),
         accepted: 0,
         duplicates: 0,
         rejected: 0,
         parked: 0,
         repeated: 0,
     };
+    let heads = |head| Writes {
+        heads: vec![head],
+        ..by(version)
+    };
+    let fits = heads(head(stands.position, Some(TOKEN.0)));
+    fits.commit(&line, writer).await.unwrap();
     let seen = SeenRow { id: 1, version: 1 };
     let settled = |id| SettledRow {
         id,
@@ -242,10 +306,10 @@ async fn what_has_moved_does_not_commit() {
     };
     let moved = [
         by(version - 1),
-        Writes {
-            heads: vec![head],
-            ..by(version)
-        },
+        heads(head(stands.position + 7, Some(TOKEN.0))),
+        // The same place, and the session of somebody else, or nobody's.
+        heads(head(stands.position, Some([9; 16]))),
+        heads(head(stands.position, None)),
         Writes {
             seen: vec![seen],
             ..by(version)

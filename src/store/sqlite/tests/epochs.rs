@@ -3,7 +3,9 @@
 use std::fs;
 
 use super::*;
+use crate::exchange::Direction;
 use crate::store::{
+    Store as _,
     conformance::{World, at, filing, province},
     sqlite::recover,
 };
@@ -81,4 +83,31 @@ async fn the_room_of_what_goes_is_used_again() {
     submit_many("B").await;
     let grown = 8_192 * (pages("page_count") - before) as u64;
     assert!(grown < pruned.bytes / 2, "grown by {grown} bytes");
+}
+
+/// Scenario: a node enters an epoch, and is killed before what it has set aside is
+/// appended again; it is started anew, and a link opens.
+/// Guarantee: all of it goes again, without a new hand-over.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_set_aside_goes_again_with_the_next_link() {
+    const HANDED_OVER: u64 = 1_500;
+    let directory = tempfile::tempdir().unwrap();
+    let node = open(directory.path(), NodeRole::Adapter, decide).unwrap();
+    let batch = (0..HANDED_OVER).map(|n| filing(&province(), &format!("A-{n}"), "isi", None));
+    node.submit(batch.collect(), at(1)).await.unwrap();
+    let entered = node.write(|tx| tx.adopt_epoch(&province(), 7, 0));
+    entered.await.unwrap();
+    drop(node);
+    let node = reopen(directory.path(), NodeRole::Adapter).await.unwrap();
+    let heads = node.heads(&province()).await.unwrap();
+    assert_eq!(
+        (heads.epoch, heads.submissions.position),
+        (7, 0),
+        "it waits"
+    );
+    let told = node.acknowledge(&province(), Direction::Submissions, heads.submissions);
+    told.await.unwrap();
+    let heads = node.heads(&province()).await.unwrap();
+    assert_eq!(heads.submissions.position, HANDED_OVER);
+    node.close().await;
 }

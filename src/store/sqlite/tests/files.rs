@@ -105,7 +105,13 @@ async fn what_root_restores_is_the_directorys_owners() {
     let (copy, data) = (place.path().join("copy.db"), place.path().join("data"));
     crate::store::sqlite::backup(from.path(), &copy, at(2)).unwrap();
     fs::create_dir(&data).unwrap();
-    if chown(&data, Some(4_242), Some(4_243)).is_err() {
+    if let Err(error) = chown(&data, Some(4_242), Some(4_243)) {
+        let is_required = std::env::var("CI").as_deref() == Ok("true");
+        assert!(!is_required, "root is required with CI=true: {error}");
+        #[allow(clippy::print_stderr)]
+        {
+            eprintln!("NOT RUN: only root gives files away ({error})");
+        }
         return;
     }
     for second in [3, 4] {

@@ -5,9 +5,16 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use tokio::task::JoinSet;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinSet,
+};
 
-use super::*;
+use super::{
+    super::{super::writer::LOOK_FOR, alone::Alone},
+    *,
+};
 use crate::{
     exchange::{Direction, Place, event_digest},
     store::{
@@ -15,6 +22,7 @@ use crate::{
         conformance::{at, city, filing},
         postgres::tests::{
             cluster::programs,
+            faults::relay,
             standby::{standby, standby_is_away, waiting},
             value,
         },
@@ -225,4 +233,100 @@ async fn what_was_answered_is_there_after_a_restart() {
     let heads = world.province.heads(&party).await.unwrap();
     assert_eq!(heads.submissions.position, 1);
     world.province.close().await;
+}
+
+/// Scenario: an epoch is entered, and before what was set aside is appended again the
+/// store fails; then a link opens.
+/// Guarantee: it goes again, all of it and in its order, without a new hand-over.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_set_aside_goes_again_with_the_next_link() {
+    let Some(cluster) = shared() else { return };
+    let name = database(cluster).await;
+    let store = open(&cluster.url(&name)).await.unwrap();
+    const HANDED_OVER: usize = 1_500;
+    let batch = (0..HANDED_OVER).map(numbered).collect();
+    store.submit(batch, at(1)).await.unwrap();
+    let entered = store.alone(|tell| Alone::AdoptEpoch(city(), (7, 0), tell));
+    entered.await.unwrap();
+    assert_eq!(whole(&store).await, 0, "it waits");
+    let hubs = Place::root(&city(), Direction::Submissions, 7);
+    let told = store.acknowledge(&city(), Direction::Submissions, hubs);
+    told.await.unwrap();
+    assert_eq!(whole(&store).await, HANDED_OVER);
+    store.close().await;
+}
+
+/// Scenario: of two callers whose hand-overs come at once, one repeats an event whose
+/// row can't be read.
+/// Guarantee: that one alone is refused, as damage.
+#[tokio::test]
+async fn a_row_that_can_not_be_read_refuses_who_asks_for_it() {
+    let Some(cluster) = shared() else { return };
+    let name = database(cluster).await;
+    let store = open(&cluster.url(&name)).await.unwrap();
+    submit(&store, 0).await.unwrap();
+    store.close().await;
+    let damage = "UPDATE submission SET chain = '\\x00'";
+    sql(cluster, &name, damage).await;
+    let store = open(&cluster.url(&name)).await.unwrap();
+    // Both are handed in before the writer has its turn.
+    let (one, other) = tokio::join!(submit(&store, 0), submit(&store, 1));
+    assert!(matches!(one, Err(StoreError::Corrupt(_))), "{one:?}");
+    assert!(!other.unwrap().repeated);
+    store.close().await;
+}
+
+/// Scenario: the server says nothing any more while something is handed over: what comes
+/// there is taken, and nothing comes back.
+/// Guarantee: its caller is told in time, and not after the time of all attempts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_says_nothing_keeps_no_caller() {
+    let Some(cluster) = shared() else { return };
+    let name = database(cluster).await;
+    let is_silent = Arc::new(AtomicBool::new(false));
+    let port = relay(cluster.port, {
+        let is_silent = is_silent.clone();
+        move |client, server| until_silent(client, server, is_silent.clone())
+    });
+    let hasty = Settings {
+        statement_timeout: Duration::from_secs(5),
+        ..settings(&cluster.tcp_url(&name, port.await))
+    };
+    let store = open_with(hasty).await.unwrap();
+    submit(&store, 0).await.unwrap();
+    is_silent.store(true, Ordering::SeqCst);
+    let database = &store.shared.database;
+    let attempt = database.line_within() + database.limit();
+    let began = std::time::Instant::now();
+    let outcome = submit(&store, 1).await;
+    let after = began.elapsed();
+    assert!(
+        matches!(outcome, Err(StoreError::Unavailable(_))),
+        "{outcome:?}"
+    );
+    // The first attempt finds its line silent; what comes then is bounded.
+    let most = LOOK_FOR + 2 * attempt;
+    assert!(after < most, "{after:?}, and {most:?} at most");
+}
+
+/// Carries bytes until nothing is to come through any more, both ways.
+async fn until_silent(mut client: TcpStream, mut server: TcpStream, is_silent: Arc<AtomicBool>) {
+    let (mut up, mut down) = (vec![0; 65_536], vec![0; 65_536]);
+    loop {
+        let (count, is_up) = tokio::select! {
+            came = client.read(&mut up) => (came, true),
+            came = server.read(&mut down) => (came, false),
+        };
+        let Ok(count @ 1..) = count else { return };
+        if is_silent.load(Ordering::SeqCst) {
+            continue;
+        }
+        let written = match is_up {
+            true => server.write_all(&up[..count]).await,
+            false => client.write_all(&down[..count]).await,
+        };
+        if written.is_err() {
+            return;
+        }
+    }
 }
