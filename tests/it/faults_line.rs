@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    kill::{filings, words},
+    kill::{decisions, filings, words},
     support::{
         Node, World, all_items, complaint, connected, eventually, same_at_both_ends, submit,
         submit_many,
@@ -214,8 +214,14 @@ async fn cuts_under_load_lose_and_double_nothing() {
     assert!(under_way > 0, "no cut came while something was on its way");
     let head = same_at_both_ends(&world.hub, &province, "pemda-33", SUBMISSIONS, total).await;
     assert_eq!(head, total);
-    same_at_both_ends(&world.hub, &province, "pemda-33", DELIVERIES, total).await;
+    // Decisions travel in sets: only the routed complaints are entries of their own.
+    eventually("each is decided", || async {
+        decisions(&province).await.len() as u64 >= total
+    })
+    .await;
+    same_at_both_ends(&world.hub, &province, "pemda-33", DELIVERIES, 1).await;
     same_at_both_ends(&world.hub, &city, "pemda-33.74", DELIVERIES, total).await;
+    assert_eq!(decisions(&province).await.len() as u64, total);
     assert_eq!(filings(&city).await, expected, "each once, word for word");
     let counts = world.hub.sync("pemda-33").await.counts.unwrap();
     assert_eq!((counts.accepted, counts.rejected), (total, 0));

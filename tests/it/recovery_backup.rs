@@ -119,5 +119,6 @@ fn submissions_in(copy: &Path) -> usize {
     let state: String = database.query_row(check, [], |row| row.get(0)).unwrap();
     assert_eq!(state, "ok");
     let count = "SELECT count(*) FROM submission";
-    database.query_row(count, [], |row| row.get(0)).unwrap()
+    let count: i64 = database.query_row(count, [], |row| row.get(0)).unwrap();
+    usize::try_from(count).unwrap()
 }
