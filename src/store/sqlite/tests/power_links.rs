@@ -73,13 +73,13 @@ impl Watched {
     }
 
     async fn answered(&mut self, world: &World, store: &dyn Store, after: &'static str) {
-        let seen = self.look(store).await;
+        // First the files: looking ends the waiting of what waits for company.
         let file = self.file(world);
         self.moments.push(Moment {
             after,
             database: fs::read(&file).unwrap(),
             log: fs::read(file.with_extension("db-wal")).unwrap(),
-            seen,
+            seen: self.look(store).await,
         });
     }
 
