@@ -2,7 +2,7 @@
 
 use std::{
     os::unix::fs::{PermissionsExt as _, chown},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -20,36 +20,42 @@ use crate::{
 const CITY: &str = "pemda-33.74";
 const LOCAL: &str = "grpc = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"";
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     let id = Command::new("id").arg("-u").output().unwrap();
     id.stdout == b"0\n"
 }
 
-fn readiness(node: &Node) -> (u16, Value) {
+pub(crate) fn readiness(node: &Node) -> (u16, Value) {
     curl(&[&format!("http://{}/readyz", node.http)])
 }
 
 /// strace at a running process, which changes what its system calls do until
 /// it is dropped; `None`: it is not here, or may not.
-struct Injected(Child);
+pub(crate) struct Injected(Child);
 
 impl Injected {
-    async fn at(node: &Node, what: &str) -> Option<Self> {
+    pub(crate) async fn at(node: &Node, what: &str) -> Option<Self> {
+        Self::on(node, "fsync,fdatasync", &[], what).await
+    }
+
+    /// At some system calls only; with files, only where they concern those.
+    pub(crate) async fn on(
+        node: &Node,
+        calls: &str,
+        files: &[PathBuf],
+        what: &str,
+    ) -> Option<Self> {
         if !has("strace") || !is_root() {
             missing("strace, as root");
             return None;
         }
         let status = format!("/proc/{}/status", node.pid());
+        let files = files.iter().flat_map(|file| [Path::new("-P"), file]);
         let child = Command::new("strace")
-            .args([
-                "-qq",
-                "-f",
-                "-o",
-                "/dev/null",
-                "-e",
-                "trace=fsync,fdatasync",
-            ])
-            .args(["-e", &format!("inject=fsync,fdatasync:{what}")])
+            .args(["-qq", "-f", "-o", "/dev/null"])
+            .args(files)
+            .args(["-e", &format!("trace={calls}")])
+            .args(["-e", &format!("inject={calls}:{what}")])
             .args(["-p", &node.pid().to_string()])
             .stdout(Stdio::null())
             .stderr(Stdio::null())

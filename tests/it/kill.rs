@@ -48,9 +48,7 @@ async fn kills_at_random_moments_lose_and_double_nothing() {
         let unanswered = send(province.gateway().await, unanswered).await;
         assert_eq!(unanswered, Vec::<String>::new(), "the door is open again");
         for reference in references {
-            let filed = complaint(&reference);
-            let reporter = filed.reporter.unwrap().name;
-            expected.insert(reference, [filed.title, filed.body, reporter]);
+            expected.extend([words(complaint(&reference))]);
         }
     }
     let total = u64::from(ROUNDS * PER_ROUND);
@@ -137,6 +135,12 @@ pub(crate) async fn decisions(node: &crate::support::Node) -> Vec<v1::Decision> 
             _ => None,
         })
         .collect()
+}
+
+/// What [`filings`] must say of a complaint that was handed over.
+pub(crate) fn words(filed: v1::NewComplaint) -> (String, [String; 3]) {
+    let reporter = filed.reporter.unwrap().name;
+    (filed.reference, [filed.title, filed.body, reporter])
 }
 
 /// Title, body and reporter by reference; a reference that came twice fails

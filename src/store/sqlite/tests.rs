@@ -6,6 +6,7 @@ mod files;
 mod keys;
 mod memory;
 mod power;
+mod power_links;
 
 use std::{path::Path, sync::Arc};
 

@@ -16,7 +16,7 @@ use crate::{
 /// Answers given; each carries one to three submissions.
 const ANSWERS: usize = 30;
 /// Bytes of a log's header.
-const HEADER: usize = 32;
+pub(super) const HEADER: usize = 32;
 /// Cuts for each role.
 const CUTS: u64 = 100;
 
@@ -28,10 +28,10 @@ struct Moment {
 }
 
 /// A stream of numbers that is the same each time.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn below(&mut self, limit: usize) -> usize {
+    pub(super) fn below(&mut self, limit: usize) -> usize {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -42,12 +42,31 @@ impl Dice {
 
 /// Where the log ends. Once it has begun anew, frames of its former life stand
 /// behind: they carry other salts.
-fn end(log: &[u8]) -> usize {
+pub(super) fn end(log: &[u8]) -> usize {
     let page = u32::from_be_bytes(log[8..12].try_into().unwrap()) as usize;
     let salts = &log[16..24];
     let frames = log[HEADER..].chunks_exact(24 + page);
     let valid = frames.take_while(|frame| &frame[8..16] == salts).count();
     HEADER + valid * (24 + page)
+}
+
+/// The log is lost, empty or garbage from there on; which of it.
+pub(super) fn spoil(log: &mut Vec<u8>, from: usize, dice: &mut Dice) -> &'static str {
+    match dice.below(3) {
+        0 => {
+            log.truncate(from);
+            "cut"
+        }
+        1 => {
+            log[from..].fill(0);
+            "zeros"
+        }
+        _ => {
+            let until = from + dice.below(log.len() + 1 - from);
+            log[from..until].iter_mut().for_each(|byte| *byte ^= 0x5a);
+            "garbage"
+        }
+    }
 }
 
 fn author(role: NodeRole) -> PartyId {
@@ -138,21 +157,7 @@ async fn cut_anywhere(role: NodeRole) {
         let safe = if is_same_log { end(&answered.log) } else { 0 };
         let mut log = under_way.log.clone();
         let from = safe + dice.below(log.len() + 1 - safe);
-        let how = match dice.below(3) {
-            0 => {
-                log.truncate(from);
-                "cut"
-            }
-            1 => {
-                log[from..].fill(0);
-                "zeros"
-            }
-            _ => {
-                let until = from + dice.below(log.len() + 1 - from);
-                log[from..until].iter_mut().for_each(|byte| *byte ^= 0x5a);
-                "garbage"
-            }
-        };
+        let how = spoil(&mut log, from, &mut dice);
         let what = format!("{role:?}, cut {cut}: {how} from {from} on, answer {place}");
         let left = directory.path().join(format!("left-{cut}"));
         fs::create_dir(&left).unwrap();
