@@ -106,11 +106,6 @@ macro_rules! text_id {
             }
         }
 
-        impl From<$name> for String {
-            fn from(id: $name) -> String {
-                id.as_str().to_owned()
-            }
-        }
     };
 }
 
@@ -214,11 +209,6 @@ macro_rules! uuid_id {
             }
         }
 
-        impl From<$name> for String {
-            fn from(id: $name) -> String {
-                id.to_string()
-            }
-        }
     };
 }
 
@@ -440,12 +430,6 @@ impl TryFrom<String> for TrackingId {
     type Error = FieldError;
     fn try_from(text: String) -> Result<Self, FieldError> {
         Self::parse(&text)
-    }
-}
-
-impl From<TrackingId> for String {
-    fn from(id: TrackingId) -> String {
-        id.as_str().to_owned()
     }
 }
 

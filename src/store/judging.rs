@@ -1,12 +1,16 @@
 //! What every engine of a hub decides alike, beside [`crate::domain::decide`]:
 //! whether an event's parts are those that it names, what a refusal looks like,
-//! and by what the same content is known again. Knows no SQL.
+//! by what the same content is known again, and how a complaint's state is kept.
+//! Knows no SQL.
 
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 
-use crate::domain::{
-    Decision, Digest, Event, Outcome, PARTS_PER_EVENT, Part, PartState, Rejection,
+use crate::{
+    domain::{
+        Complaint, Decision, Digest, Event, Outcome, PARTS_PER_EVENT, Part, PartState, Rejection,
+    },
+    store::StoreError,
 };
 
 /// HMAC-SHA256 with the store's own key, cut to 16 bytes.
@@ -17,6 +21,17 @@ pub(super) fn mac(key: &Hmac<Sha256>, handover_digest: &Digest) -> [u8; 16] {
     let mut cut = [0; 16];
     cut.copy_from_slice(&bytes[..16]);
     cut
+}
+
+/// Most states of complaints fit; more grows.
+const STATE_BYTES: usize = 512;
+
+/// A complaint's state, as it is kept.
+pub(super) fn state_json(complaint: &Complaint) -> Result<String, StoreError> {
+    let unwritten = || StoreError::Corrupt("a complaint's state can't be written".to_owned());
+    let mut state = Vec::with_capacity(STATE_BYTES);
+    serde_json::to_writer(&mut state, complaint).map_err(|_| unwritten())?;
+    String::from_utf8(state).map_err(|_| unwritten())
 }
 
 /// The decision that refuses an event; without one, what can't be read or is

@@ -260,30 +260,17 @@ async fn a_database_put_back_to_a_moment_loses_nothing_that_an_adapter_holds() {
     std::fs::remove_dir_all(archive).unwrap();
 }
 
-/// A hub on a server of its own, two adapters, and ten complaints at all of them.
-struct Ten {
-    cluster: Cluster,
-    world: World,
-    file: PathBuf,
-    province: Node,
-    city: Node,
-}
-
-/// `None`: there are no programs of a server here.
-async fn ten_at_both_ends() -> Option<Ten> {
+/// A hub on a server of its own and the file with its settings, the adapters of the
+/// province and the city, and ten complaints at all of them; `None`: there are no
+/// programs of a server here.
+async fn ten_at_both_ends() -> Option<(Cluster, World, PathBuf, Node, Node)> {
     let cluster = Cluster::start(&programs()?, &[]);
     create(&cluster);
     let (world, file) = hub_on(&cluster);
     let (province, city) = (world.adapter(PARTIES[0]), world.adapter(PARTIES[1]));
     hand_over(&province, references("A", 10), 0).await;
     level(&world, &province, &city, 10).await;
-    Some(Ten {
-        cluster,
-        world,
-        file,
-        province,
-        city,
-    })
+    Some((cluster, world, file, province, city))
 }
 
 /// Scenario: a dump of the database is taken while the hub runs; more comes; the
@@ -297,13 +284,7 @@ async fn a_database_restored_from_a_dump_is_recovered() {
     let Some(ten) = ten_at_both_ends().await else {
         return;
     };
-    let Ten {
-        mut cluster,
-        mut world,
-        file,
-        mut province,
-        mut city,
-    } = ten;
+    let (mut cluster, mut world, file, mut province, mut city) = ten;
     let dump = cluster.directory.join("national.dump");
     let url = cluster.url(DATABASE);
     let copy = world.directory.path().join("copy.db");
@@ -388,13 +369,7 @@ async fn a_state_that_goes_back_under_live_links_ends_them() {
     let Some(ten) = ten_at_both_ends().await else {
         return;
     };
-    let Ten {
-        mut cluster,
-        mut world,
-        file,
-        mut province,
-        mut city,
-    } = ten;
+    let (mut cluster, mut world, file, mut province, mut city) = ten;
     psql_in(
         &cluster,
         DATABASE,

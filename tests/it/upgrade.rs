@@ -18,6 +18,9 @@ const PROVINCE: &str = "pemda-33";
 const SUBMISSIONS: v1::Journal = v1::Journal::Submissions;
 const DELIVERIES: v1::Journal = v1::Journal::Deliveries;
 
+/// With this set the tests make their fixtures anew, first.
+const MAKE: &str = "JEMBATAN_MAKE_FIXTURES";
+
 /// Where the fixture of a release is kept.
 fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -40,7 +43,7 @@ async fn a_queue_of_release_0_1_drains_after_an_upgrade() {
     let data = world.directory.path().join(format!("{CITY}-data"));
     let kept = fixture("adapter-0.1.db");
     let reference = |n: usize| format!("UPGRADE-{n}");
-    if std::env::var_os("JEMBATAN_MAKE_FIXTURES").is_some() {
+    if std::env::var_os(MAKE).is_some() {
         let mut old = Node::start("adapter", &config);
         submit_many(
             &old,
@@ -95,10 +98,8 @@ fn vacuum_into(data: &Path, target: &Path) {
 
 /// Makes `tests/fixtures/store-9`: the stores of a hub and of a city's adapter,
 /// as `a_hub_and_an_adapter_of_schema_9_go_on` says. Only ever with the program
-/// whose schema it is named after: `cargo test --test it fixtures_of_schema_9 -- --ignored`.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "makes fixtures, which must be of the version that they are named after"]
-async fn fixtures_of_schema_9_are_made() {
+/// whose schema it is named after.
+async fn make_fixtures_of_schema_9() {
     let mut world = World::new();
     let (mut province, mut city) = (world.adapter(PROVINCE), world.adapter(CITY));
     connected(&world, &city, CITY).await;
@@ -161,6 +162,9 @@ async fn fixtures_of_schema_9_are_made() {
 /// equal at both ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hub_and_an_adapter_of_schema_9_go_on() {
+    if std::env::var_os(MAKE).is_some() {
+        make_fixtures_of_schema_9().await;
+    }
     let mut world = World::new();
     assert!(world.hub.stop());
     let local = "grpc = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"";

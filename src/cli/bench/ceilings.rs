@@ -17,7 +17,10 @@ use crate::{
     cli::now,
     domain::PartyId,
     identity::{Files, Material, Purpose, TrustDomain},
-    store::sqlite::{SameRows, group_commit_ceiling, same_rows_ceiling},
+    store::{
+        StoreError,
+        sqlite::{SameRows, group_commit_ceiling, same_rows_ceiling},
+    },
     transport::{DialOptions, Listener, ListenerOptions, dial},
     wire::v1::{
         self,
@@ -170,18 +173,12 @@ async fn round_trips(
 pub(super) async fn sqlite(lab: &Path, row_bytes: usize) -> anyhow::Result<(Ceiling, Duration)> {
     let directory = lab.join("ceiling");
     std::fs::create_dir_all(&directory)?;
-    let cpu = usage::cpu_seconds(std::process::id());
     let work = move || group_commit_ceiling(&directory, ENTRIES, row_bytes, PER_COMMIT);
-    let took = tokio::task::spawn_blocking(work).await??;
-    let cpu = usage::cpu_seconds(std::process::id()) - cpu;
+    let ceiling = measured(ENTRIES, work).await?;
     let single = lab.join("ceiling-single");
     std::fs::create_dir_all(&single)?;
     let work = move || group_commit_ceiling(&single, ONE_BY_ONE, row_bytes, 1);
     let singly = tokio::task::spawn_blocking(work).await??;
-    let ceiling = Ceiling {
-        per_second: ENTRIES as f64 / took.as_secs_f64(),
-        cpu_micros: cpu * 1e6 / ENTRIES as f64,
-    };
     Ok((ceiling, singly / ONE_BY_ONE as u32))
 }
 
@@ -192,9 +189,20 @@ pub(super) async fn same_rows(lab: &Path, data: &str) -> anyhow::Result<Ceiling>
     let kept = tokio::task::spawn_blocking(move || SameRows::read(&store, WRITTEN_AGAIN)).await??;
     let directory = lab.join(format!("same-rows-{data}"));
     std::fs::create_dir_all(&directory)?;
-    let events = kept.events as f64;
+    let events = kept.events;
+    measured(events, move || {
+        same_rows_ceiling(&directory, &kept, PER_COMMIT)
+    })
+    .await
+}
+
+/// What it comes to for each of so many events.
+async fn measured(
+    events: usize,
+    work: impl FnOnce() -> Result<Duration, StoreError> + Send + 'static,
+) -> anyhow::Result<Ceiling> {
+    let events = events as f64;
     let cpu = usage::cpu_seconds(std::process::id());
-    let work = move || same_rows_ceiling(&directory, &kept, PER_COMMIT);
     let took = tokio::task::spawn_blocking(work).await??;
     let cpu = usage::cpu_seconds(std::process::id()) - cpu;
     Ok(Ceiling {

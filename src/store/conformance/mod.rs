@@ -16,6 +16,7 @@ mod submitting;
 mod unmapped;
 mod world;
 
+pub(crate) use moving::read_by;
 pub(crate) use world::{
     Engine, Kept, TOKEN, World, at, city, event, filing, incoming, national, own_filing, province,
     received, referring, registered,

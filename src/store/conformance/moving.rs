@@ -7,7 +7,8 @@ use crate::{
 
 use super::world::{Engine, World, at, city, event, filing, national, province, registered};
 
-fn read_by(party: &PartyId) -> Institution {
+/// The city's institution, reached through this party.
+pub(crate) fn read_by(party: &PartyId) -> Institution {
     Institution {
         code: InstitutionCode::parse("pemda-33.74").unwrap(),
         name: String::new(),

@@ -103,6 +103,12 @@ impl From<StoreError> for Failure {
 }
 
 impl Failure {
+    /// Whether it may be one of many that has brought it about: what the server does
+    /// not take, or asks for a row that can't be read.
+    pub(super) fn is_of_one(&self) -> bool {
+        matches!(self, Self::Unfit(_) | Self::Refused(StoreError::Corrupt(_)))
+    }
+
     /// What was tried again and again: others were faster, or blocked it.
     pub(super) fn given_up(is_blocked: bool) -> StoreError {
         let why = if is_blocked {

@@ -11,7 +11,7 @@ use crate::{
         Part, PartKind, PartState, PartyId, Reference, SystemName, Telling, TrackingId,
     },
     exchange::Place,
-    store::StoreError,
+    store::{StoreError, judging::state_json},
 };
 
 use super::{
@@ -262,8 +262,7 @@ fn complaint_row(row: i64, complaint: &Complaint) -> Result<ComplaintRow, StoreE
         number: complaint.tracking_id.number() as i64,
         is_open: complaint.status.is_open(),
         handler: complaint.handler.as_ref().map(ToString::to_string),
-        state: serde_json::to_string(complaint)
-            .map_err(|_| damaged("a complaint's state can't be written"))?,
+        state: state_json(complaint)?,
     })
 }
 

@@ -53,6 +53,28 @@ pub(super) fn shared() -> Option<&'static Cluster> {
     found.as_ref()
 }
 
+/// A session of the operator's own.
+pub(super) struct Operator {
+    client: tokio_postgres::Client,
+    task: tokio::task::JoinHandle<Result<(), tokio_postgres::Error>>,
+}
+
+impl Operator {
+    pub(super) async fn at(cluster: &Cluster, database: &str) -> Self {
+        let url = cluster.url(database);
+        let connected = tokio_postgres::connect(&url, tokio_postgres::NoTls).await;
+        let (client, connection) = connected.unwrap();
+        let task = tokio::spawn(connection);
+        Self { client, task }
+    }
+
+    /// How the session has ended.
+    pub(super) async fn leaves(self) -> Result<(), tokio_postgres::Error> {
+        drop(self.client);
+        self.task.await.unwrap()
+    }
+}
+
 /// Carries out a statement as the operator would.
 pub(super) async fn sql(cluster: &Cluster, database: &str, statement: &str) {
     try_sql(cluster, database, statement).await.unwrap();
@@ -63,29 +85,19 @@ pub(super) async fn try_sql(
     database: &str,
     statement: &str,
 ) -> Result<(), tokio_postgres::Error> {
-    let url = cluster.url(database);
-    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
-        .await
-        .unwrap();
-    let task = tokio::spawn(connection);
-    let said = client.batch_execute(statement).await;
-    drop(client);
+    let operator = Operator::at(cluster, database).await;
+    let said = operator.client.batch_execute(statement).await;
     // Whoever ends its own session is told so.
-    let _ = task.await.unwrap();
+    let _ = operator.leaves().await;
     said
 }
 
 /// The number that a statement finds.
 pub(super) async fn value(cluster: &Cluster, database: &str, statement: &str) -> i64 {
-    let url = cluster.url(database);
-    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
-        .await
-        .unwrap();
-    let task = tokio::spawn(connection);
-    let found = client.query_one(statement, &[]).await.unwrap().get(0);
-    drop(client);
-    task.await.unwrap().unwrap();
-    found
+    let operator = Operator::at(cluster, database).await;
+    let found = operator.client.query_one(statement, &[]).await.unwrap();
+    operator.leaves().await.unwrap();
+    found.get(0)
 }
 
 impl Cluster {

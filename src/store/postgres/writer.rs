@@ -172,12 +172,7 @@ impl Replica {
                 Attempt::Failed(Failure::Moved | Failure::Blocked) => {
                     tracing::debug!(event = "postgres_batch_again", jobs = jobs.len());
                 }
-                // One of them has brought it about.
-                Attempt::Failed(Failure::Unfit(_) | Failure::Refused(StoreError::Corrupt(_)))
-                    if jobs.len() > 1 =>
-                {
-                    return jobs;
-                }
+                Attempt::Failed(failure) if jobs.len() > 1 && failure.is_of_one() => return jobs,
                 Attempt::Failed(failure) => {
                     let error = failure.into_error();
                     tracing::error!(event = "store_commit_failed", %error);

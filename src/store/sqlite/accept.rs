@@ -16,7 +16,7 @@ use crate::{
     exchange::event_digest,
     store::{
         IncomingEntry, StoreError,
-        judging::{check_parts, refused},
+        judging::{check_parts, refused, state_json},
         told::Pending,
     },
 };
@@ -430,16 +430,6 @@ impl Tx<'_> {
             .optional()?;
         Ok(event.map_or_else(Digest::default, |bytes| event_digest(&bytes)))
     }
-}
-
-/// Most states fit; more grows.
-const STATE_BYTES: usize = 512;
-
-fn state_json(complaint: &Complaint) -> Result<String, StoreError> {
-    let unwritten = "a complaint's state can't be written";
-    let mut state = Vec::with_capacity(STATE_BYTES);
-    serde_json::to_writer(&mut state, complaint).map_err(|_| damaged(unwritten))?;
-    String::from_utf8(state).map_err(|_| damaged(unwritten))
 }
 
 /// Why a new event does not become a revision.

@@ -186,7 +186,7 @@ impl Writer {
     async fn carry_out(&mut self, jobs: Vec<Box<dyn Job>>) {
         let until = Instant::now() + LOOK_FOR;
         if let Err((jobs, error)) = self.together(jobs, until).await {
-            if jobs.len() > 1 && is_of_one(&error) {
+            if jobs.len() > 1 && error.is_of_one() {
                 for job in jobs {
                     if let Err((alone, error)) = self.together(vec![job], until).await {
                         refuse(alone, error.into_error());
@@ -453,15 +453,6 @@ impl Writer {
         self.held = Some(line);
         Ok(own.batch)
     }
-}
-
-/// Whether it may be one of many that has brought it about: what the server does not
-/// take, or asks for a row that can't be read.
-fn is_of_one(failure: &Failure) -> bool {
-    matches!(
-        failure,
-        Failure::Unfit(_) | Failure::Refused(StoreError::Corrupt(_))
-    )
 }
 
 fn refuse(jobs: Vec<Box<dyn Job>>, error: StoreError) {

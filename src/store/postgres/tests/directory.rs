@@ -17,10 +17,10 @@ use super::{
     *,
 };
 use crate::{
-    domain::{Institution, InstitutionCode, Party, PartyMode},
+    domain::{Party, PartyMode},
     store::{
         Store as _,
-        conformance::{city, filing, national, province, registered},
+        conformance::{city, filing, national, province, read_by, registered},
     },
 };
 
@@ -43,26 +43,12 @@ async fn a_change_goes_on_when_its_caller_has_gone() {
     let filings = filings.collect();
     pair.world.province.submit(filings, at(1)).await.unwrap();
     pair.world.carry_all().await;
-    let url = cluster.url(&pair.database);
-    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
-        .await
-        .unwrap();
-    let task = tokio::spawn(connection);
+    let operator = Operator::at(cluster, &pair.database).await;
     let hold = "BEGIN; SELECT 1 FROM complaint FOR UPDATE";
-    client.batch_execute(hold).await.unwrap();
+    operator.client.batch_execute(hold).await.unwrap();
     let changing = tokio::spawn({
         let store = pair.second.clone();
-        async move {
-            let institution = Institution {
-                code: InstitutionCode::parse("pemda-33.74").unwrap(),
-                name: String::new(),
-                parent: None,
-                party: national(),
-                region: None,
-                enabled: true,
-            };
-            store.put_institution(institution).await
-        }
+        async move { store.put_institution(read_by(&national())).await }
     });
     let until = Instant::now() + IN_TIME;
     let blocked = format!(
@@ -75,15 +61,14 @@ async fn a_change_goes_on_when_its_caller_has_gone() {
     }
     changing.abort();
     assert!(changing.await.unwrap_err().is_cancelled());
-    client.batch_execute("ROLLBACK").await.unwrap();
+    operator.client.batch_execute("ROLLBACK").await.unwrap();
     let left = "SELECT count(*) FROM retelling";
     while value(cluster, &pair.database, left).await > 0 {
         assert!(Instant::now() < until, "nothing is left to be told");
     }
     let heads = pair.second.heads(&national()).await.unwrap();
     assert_eq!(heads.deliveries, COMPLAINTS as u64);
-    drop(client);
-    task.await.unwrap().unwrap();
+    operator.leaves().await.unwrap();
 }
 
 /// Scenario: a hub has learnt of a party, and has written nothing itself; its database

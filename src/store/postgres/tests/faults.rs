@@ -371,13 +371,9 @@ async fn one_that_the_server_refuses_costs_no_neighbour() {
     );
     sql(cluster, &name, &refusing).await;
     // While this is held they gather.
-    let url = cluster.url(&name);
-    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
-        .await
-        .unwrap();
-    let task = tokio::spawn(connection);
+    let operator = Operator::at(cluster, &name).await;
     let hold = "BEGIN; SELECT pg_advisory_xact_lock(7301, 1)";
-    client.batch_execute(hold).await.unwrap();
+    operator.client.batch_execute(hold).await.unwrap();
     let mut calls = JoinSet::new();
     for n in 0..CALLERS {
         let store = store.clone();
@@ -387,9 +383,8 @@ async fn one_that_the_server_refuses_costs_no_neighbour() {
     while value(cluster, &name, blocked).await == 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    client.batch_execute("COMMIT").await.unwrap();
-    drop(client);
-    task.await.unwrap().unwrap();
+    operator.client.batch_execute("COMMIT").await.unwrap();
+    operator.leaves().await.unwrap();
     for (n, outcome) in calls.join_all().await {
         match outcome {
             Ok(receipt) => {

@@ -28,16 +28,11 @@ const EARLIER: [(&str, &str); 4] = [
 async fn earlier(cluster: &Cluster) -> String {
     let name = format!("m{}", hex::encode(random_bytes::<8>()));
     sql(cluster, "postgres", &format!("CREATE DATABASE {name}")).await;
-    let url = cluster.url(&name);
-    let (mut client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
-        .await
-        .unwrap();
-    let task = tokio::spawn(connection);
+    let mut operator = Operator::at(cluster, &name).await;
     let all = EARLIER.map(|(name, sql)| refinery::Migration::unapplied(name, sql).unwrap());
     let runner = refinery::Runner::new(&all);
-    runner.run_async(&mut client).await.unwrap();
-    drop(client);
-    task.await.unwrap().unwrap();
+    runner.run_async(&mut operator.client).await.unwrap();
+    operator.leaves().await.unwrap();
     name
 }
 

@@ -14,10 +14,10 @@ use super::{
     *,
 };
 use crate::{
-    domain::{EventBody, Institution, InstitutionCode, Outcome, PartyMode},
+    domain::{EventBody, Outcome, PartyMode},
     store::{
         SessionToken, Store as _,
-        conformance::{city, event, filing, national, province, registered},
+        conformance::{city, event, filing, national, province, read_by, registered},
     },
 };
 
@@ -239,15 +239,11 @@ async fn no_complaint_slips_through_a_change_of_reader() {
         {
             heads.changed().await.unwrap();
         }
-        let institution = Institution {
-            code: InstitutionCode::parse("pemda-33.74").unwrap(),
-            name: String::new(),
-            parent: None,
-            party: national(),
-            region: None,
-            enabled: true,
-        };
-        pair.world.hub.put_institution(institution).await.unwrap();
+        pair.world
+            .hub
+            .put_institution(read_by(&national()))
+            .await
+            .unwrap();
     };
     tokio::join!(filing_on, moving);
     let mut told = Vec::new();

@@ -259,18 +259,13 @@ async fn what_an_earlier_commit_holds_is_said() {
     let Some(cluster) = shared() else { return };
     let name = database(cluster).await;
     let store = prepared(&cluster.url(&name)).await;
-    let url = cluster.url(&name);
-    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
-        .await
-        .unwrap();
-    let task = tokio::spawn(connection);
+    let operator = Operator::at(cluster, &name).await;
     let hold = "BEGIN; SELECT pg_advisory_xact_lock(7301, 1)";
-    client.batch_execute(hold).await.unwrap();
+    operator.client.batch_execute(hold).await.unwrap();
     let told = tokio::time::timeout(Duration::from_secs(45), submit(&store, 0)).await;
     let why = told.unwrap().unwrap_err();
     assert!(matches!(why, StoreError::Unavailable(_)), "{why:?}");
     assert!(why.to_string().contains("earlier commit"), "{why}");
-    drop(client);
-    task.await.unwrap().unwrap();
+    operator.leaves().await.unwrap();
     assert!(!submit(&store, 0).await.unwrap().repeated);
 }
